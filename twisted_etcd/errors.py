@@ -75,6 +75,7 @@ Everything that twisted-etcd raises, in one tree::
     ├── ServiceStopped                   stopService came first
     ├── LeaseLost                        the lease is gone, and its keys with it
     ├── WatchEnded
+    │   ├── WatchStopped                 its stop() was called
     │   ├── WatchCancelled               etcd ended the watch and said why
     │   └── ClusterChanged               another cluster answers at this address
     ├── MessagingError
@@ -495,8 +496,9 @@ class ServerUnavailable(EtcdError):
 
 
 class NoLeader(ServerUnavailable):
-    """The member sees no leader."""
+    """The member sees no leader, and refused the request for it."""
 
+    may_be_applied = False
     messages = ("no leader",)
 
 
@@ -636,7 +638,11 @@ class LeaseLost(TwistedEtcdError):
 
 
 class WatchEnded(TwistedEtcdError):
-    """A watch has ended for good, without having been asked to."""
+    """A watch has ended for good: nothing more will come of it."""
+
+
+class WatchStopped(WatchEnded):
+    """The watch's ``stop()`` was called."""
 
 
 class WatchCancelled(WatchEnded):

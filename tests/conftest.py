@@ -1,0 +1,77 @@
+"""Fixtures of the whole test-suite: real etcds, and the guards that every test is held to."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import STDLibLogObserver, globalLogBeginner
+
+from tests.etcds import binaries, new_etcd
+from tests.guards import clean_reactor, logged_errors
+from twisted_etcd.embedded.process import EmbeddedEtcd
+
+__all__ = ["clean_reactor", "logged_errors"]
+
+FreshEtcd = Callable[..., "Deferred[EmbeddedEtcd]"]
+
+_numbers = itertools.count(1)
+
+
+def pytest_sessionstart() -> None:
+    """Show the log of a failed test, and keep none of it longer."""
+    globalLogBeginner.beginLoggingTo([STDLibLogObserver()], redirectStandardIO=False, discardBuffer=True)
+
+
+def pytest_collection_finish() -> None:
+    """Make the collection after each test quick: what is there now is there to stay."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", params=[path for _, path in binaries()], ids=[label for label, _ in binaries()])
+def etcd_binary(request: pytest.FixtureRequest) -> Path:
+    """The program of each etcd version under test."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def etcd_server(etcd_binary: Path) -> Iterator[EmbeddedEtcd]:
+    """A running etcd of each version, shared by all tests: use keys under ``prefix``, and change no settings of it."""
+    server = new_etcd(etcd_binary)
+    server.startService()
+    try:
+        pytest_twisted.blockon(server.when_ready())
+        yield server
+    finally:
+        pytest_twisted.blockon(server.stopService())
+
+
+@pytest.fixture
+def fresh_etcd(etcd_binary: Path) -> Iterator[FreshEtcd]:
+    """
+    Makes etcds for one test alone, of each version: ``server = yield fresh_etcd(extra_args=(…))``.
+
+    The Deferred fires when the server answers. It takes what ``EmbeddedEtcd`` takes, and stops the server at the end.
+    """
+    servers: list[EmbeddedEtcd] = []
+
+    def start(**options: object) -> Deferred[EmbeddedEtcd]:
+        server = new_etcd(etcd_binary, **options)
+        servers.append(server)
+        server.startService()
+        return server.when_ready().addCallback(lambda _: server)
+
+    yield start
+    pytest_twisted.blockon(gatherResults([server.stopService() for server in servers]))
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A key prefix that no other test uses."""
+    return f"/test-{next(_numbers)}/"

@@ -1,0 +1,343 @@
+"""
+What carries watches: a POST stream for one, or one WebSocket for many.
+
+A client's first watches get streams of their own, which every etcd cleans up at once when they end; further ones share
+a WebSocket. Where a WebSocket is refused, by a proxy or by an etcd that reads no token from it, POST streams go on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from twisted_etcd.client.line import Line, LineState
+from twisted_etcd.client.position import Interrupted, Over, after_stream_error
+from twisted_etcd.errors import EtcdError, NotEtcd, PermissionDenied, TLSFailed, Unavailable
+from twisted_etcd.gateway.endpoints import Endpoint
+from twisted_etcd.gateway.gateway import Gateway
+from twisted_etcd.gateway.poststream import PostStream
+from twisted_etcd.gateway.tokens import STALE_TOKEN_ERRORS
+from twisted_etcd.gateway.websocket import WebSocket
+from twisted_etcd.schema import rpcs
+from twisted_etcd.schema.watch import (
+    WatchCancelRequest,
+    WatchCreateRequest,
+    WatchRequest,
+    WatchResponse,
+)
+
+#: Watches of a client that get streams of their own, unless told otherwise.
+OWN_STREAMS = 16
+#: Seconds within which etcd answers the cancellation of a watch; later the stream counts as dead.
+CANCEL_TIMEOUT = 3.0
+
+
+class Fed(Protocol):
+    """A watch as its carrier sees it."""
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether etcd has ever created it."""
+
+    def request(self, watch_id: int) -> WatchCreateRequest:
+        """What etcd is asked for now."""
+
+    def carried_by(self, carrier: Carrier) -> None:
+        """From now on its answers come from there."""
+
+    def received(self, response: WatchResponse) -> Interrupted | Over | None:
+        """Take an answer; what it gives back ended the watch, on this stream or for good."""
+
+    def broke(self) -> None:
+        """The stream is gone; the next answer comes from another."""
+
+    def over(self, error: Exception) -> None:
+        """Nothing more will come."""
+
+
+class Carrier(Protocol):
+    """Brings a watch its answers until it is removed."""
+
+    def remove(self, watch: Fed) -> Deferred[None]:
+        """The watch is wanted no longer; fires when etcd was told so, or cannot be told."""
+
+
+class WebSocketRefused(Exception):
+    """The server, or something before it, serves no watches over a WebSocket."""
+
+
+def _encode(request: WatchRequest) -> bytes:
+    return rpcs.WATCH.encode(request)
+
+
+class OwnStream(Line[PostStream]):
+    """One watch on a POST stream."""
+
+    def __init__(self, gateway: Gateway, clock: IReactorTime, carriers: Carriers, watch: Fed) -> None:
+        super().__init__(gateway, clock)
+        self._carriers = carriers
+        self._watch = watch
+
+    def remove(self, watch: Fed) -> Deferred[None]:  # noqa: ARG002
+        self._carriers.released(self)
+        return self.close()
+
+    def _open_stream(self, endpoint: Endpoint) -> Deferred[PostStream]:
+        body = _encode(WatchRequest(create_request=self._watch.request(0)))
+        return self._gateway.open_post_stream(rpcs.WATCH, body, self, endpoint=endpoint)
+
+    def _opened(self, stream: PostStream) -> None:
+        """The watch is confirmed by a message of its own."""
+
+    def _dropped(self, closing: Deferred[None]) -> None:
+        self._carriers.until(closing)
+
+    def message_received(self, data: bytes) -> None:
+        frame = rpcs.WATCH.decode_frame(data)
+        error = frame.failure()
+        if error is not None:
+            self._drop(error)
+        elif frame.result is not None:
+            step = self._watch.received(frame.result)
+            if step is None:
+                self._confirmed()
+            elif isinstance(step, Interrupted) or self._gateway.renews(step.error):
+                self._drop(step.error)
+            else:
+                self._end(step.error)
+
+    def _interrupted(self, error: Exception) -> None:
+        self._watch.broke()
+        if isinstance(error, EtcdError):
+            if isinstance(after_stream_error(error), Over) and not self._gateway.renews(error):
+                self._end(error)
+        elif isinstance(error, NotEtcd | TLSFailed) and not self._watch.confirmed:
+            # It never worked: more likely a wrong address or certificate than an outage.
+            self._end(error)
+
+    def _end(self, error: Exception) -> None:
+        self._carriers.released(self)
+        self._carriers.until(self.close())
+        self._watch.over(error)
+
+
+class SharedStream(Line[WebSocket]):
+    """Many watches on one WebSocket."""
+
+    def __init__(self, gateway: Gateway, clock: IReactorTime, carriers: Carriers) -> None:
+        super().__init__(gateway, clock)
+        self._carriers = carriers
+        self._watches: dict[int, Fed] = {}
+        self._ids: dict[Fed, int] = {}
+        self._next_id = 1
+        #: Created and not yet confirmed: etcd confirms them in this order.
+        self._creating: deque[int] = deque()
+        self._cancelling: dict[int, Deferred[None]] = {}
+        self._cancel_timer: IDelayedCall | None = None
+        #: Whether etcd has created a watch on a WebSocket, and so believes what it says of its user.
+        self._believed = False
+
+    def __len__(self) -> int:
+        return len(self._watches)
+
+    # --- watches come and go ----------------------------------------------------------------------------------------
+
+    def add(self, watch: Fed) -> None:
+        """Carry this watch too."""
+        watch_id = self._next_id
+        self._next_id += 1
+        self._watches[watch_id] = watch
+        self._ids[watch] = watch_id
+        self.open()
+        if self.state is LineState.OPEN and self._stream is not None:
+            self._create(self._stream, watch_id)
+
+    def _create(self, stream: WebSocket, watch_id: int) -> None:
+        self._creating.append(watch_id)
+        stream.send(_encode(WatchRequest(create_request=self._watches[watch_id].request(watch_id))))
+
+    def remove(self, watch: Fed) -> Deferred[None]:
+        watch_id = self._forget(watch)
+        if self._stream is None:
+            self._close_if_idle()
+            return succeed(None)
+        deferred: Deferred[None] = Deferred()
+        self._cancelling[watch_id] = deferred
+        self._stream.send(_encode(WatchRequest(cancel_request=WatchCancelRequest(watch_id=watch_id))))
+        self._wind()
+        return deferred
+
+    def _forget(self, watch: Fed) -> int:
+        watch_id = self._ids.pop(watch)
+        del self._watches[watch_id]
+        return watch_id
+
+    def take_all(self) -> list[Fed]:
+        """Carry nothing any longer; what was carried until now."""
+        watches = list(self._watches.values())
+        self._watches.clear()
+        self._ids.clear()
+        return watches
+
+    def close(self) -> Deferred[None]:
+        self._settle_cancels()
+        return super().close()
+
+    def _close_if_idle(self) -> None:
+        if not self._watches and not self._cancelling:
+            self._carriers.idle(self)
+
+    # --- cancellations ----------------------------------------------------------------------------------------------
+
+    def _wind(self) -> None:
+        if self._cancel_timer is None and self._cancelling:
+            self._cancel_timer = self._clock.callLater(CANCEL_TIMEOUT, self._cancel_unanswered)
+
+    def _cancel_unanswered(self) -> None:
+        self._cancel_timer = None
+        self._drop(Unavailable(f"etcd did not confirm the end of a watch within {CANCEL_TIMEOUT:g} s"))
+
+    def _cancelled(self, watch_id: int) -> None:
+        deferred = self._cancelling.pop(watch_id, None)
+        if deferred is None:
+            return
+        if self._cancel_timer is not None:
+            self._cancel_timer.cancel()
+            self._cancel_timer = None
+        self._wind()
+        self._close_if_idle()
+        deferred.callback(None)
+
+    def _settle_cancels(self) -> None:
+        """The stream is gone, and with it what was to be cancelled on it."""
+        if self._cancel_timer is not None:
+            self._cancel_timer.cancel()
+            self._cancel_timer = None
+        cancelling, self._cancelling = self._cancelling, {}
+        for deferred in cancelling.values():
+            deferred.callback(None)
+
+    # --- the stream -------------------------------------------------------------------------------------------------
+
+    def _open_stream(self, endpoint: Endpoint) -> Deferred[WebSocket]:
+        return self._gateway.open_websocket(rpcs.WATCH, self, endpoint=endpoint)
+
+    def _dropped(self, closing: Deferred[None]) -> None:
+        self._carriers.until(closing)
+
+    def _opened(self, stream: WebSocket) -> None:
+        for watch_id in tuple(self._watches):
+            self._create(stream, watch_id)
+
+    def _interrupted(self, error: Exception) -> None:
+        self._creating.clear()
+        self._settle_cancels()
+        for watch in self._ids:
+            watch.broke()
+        refused = isinstance(error, NotEtcd | WebSocketRefused) or (
+            isinstance(error, EtcdError) and isinstance(after_stream_error(error), Over)
+        )
+        if refused and not self._believed:
+            self._carriers.websocket_refused(self, f"{self._endpoint}: {error}")
+        elif isinstance(error, TLSFailed) and not any(watch.confirmed for watch in self._ids):
+            for watch in self.take_all():
+                watch.over(error)
+        if not self._watches:
+            self._carriers.idle(self)
+
+    def message_received(self, data: bytes) -> None:
+        frame = rpcs.WATCH.decode_frame(data)
+        error = frame.failure()
+        if error is not None:
+            self._gateway.renews(error)
+            self._drop(error)
+        elif frame.result is not None:
+            self._answered(frame.result)
+
+    def _answered(self, response: WatchResponse) -> None:
+        watch_id = response.watch_id
+        if response.created and self._creating:
+            # A refused one comes without its id, but in its turn.
+            watch_id = self._creating.popleft()
+        watch = self._watches.get(watch_id)
+        if watch is None:
+            if response.canceled:
+                self._cancelled(watch_id)
+            return
+        step = watch.received(response)
+        if step is None:
+            if response.created:
+                self._believed = True
+                self._confirmed()
+        elif not self._believed and isinstance(step.error, PermissionDenied | STALE_TOKEN_ERRORS):
+            # It does not know the user: an etcd that reads no token from a WebSocket says the same.
+            self._drop(WebSocketRefused(f"no token is read from a WebSocket ({step.error.message})"))
+        elif isinstance(step, Interrupted) or self._gateway.renews(step.error):
+            self._drop(step.error)
+        else:
+            self._forget(watch)
+            watch.over(step.error)
+            self._close_if_idle()
+
+
+class Carriers:
+    """
+    Gives each watch its carrier.
+
+    :param own_streams: how many watches get streams of their own before the others share one.
+    """
+
+    _log = Logger()
+
+    def __init__(self, gateway: Gateway, clock: IReactorTime, own_streams: int) -> None:
+        self._gateway = gateway
+        self._clock = clock
+        self._limit = own_streams
+        self._own: set[OwnStream] = set()
+        self._shared: SharedStream | None = None
+        self._websockets = True
+        self._closing: set[Deferred[None]] = set()
+
+    def carry(self, watch: Fed) -> None:
+        """From now on this watch gets its answers."""
+        if len(self._own) < self._limit or not self._websockets:
+            own = OwnStream(self._gateway, self._clock, self, watch)
+            self._own.add(own)
+            watch.carried_by(own)
+            own.open()
+            return
+        if self._shared is None:
+            self._shared = SharedStream(self._gateway, self._clock, self)
+        watch.carried_by(self._shared)
+        self._shared.add(watch)
+
+    def released(self, own: OwnStream) -> None:
+        """This stream carries no watch any longer."""
+        self._own.discard(own)
+
+    def idle(self, shared: SharedStream) -> None:
+        """This stream carries no watch any longer; the next ones get another."""
+        if self._shared is shared:
+            self._shared = None
+        self.until(shared.close())
+
+    def websocket_refused(self, shared: SharedStream, why: str) -> None:
+        """Carry all that was to share a WebSocket on POST streams, from now on."""
+        if self._websockets:
+            self._websockets = False
+            self._log.warn("etcd's WebSocket is refused, so each watch has a connection of its own: {why}", why=why)
+        for watch in shared.take_all():
+            self.carry(watch)
+
+    def until(self, closing: Deferred[None]) -> None:
+        """:meth:`stop` waits for this as well."""
+        self._closing.add(closing)
+        closing.addBoth(lambda _: self._closing.discard(closing))
+
+    def stop(self) -> Deferred[None]:
+        """Fires when the streams of all watches that were removed are closed."""
+        return DeferredList(list(self._closing)).addCallback(lambda _: None)

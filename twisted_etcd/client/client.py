@@ -1,0 +1,372 @@
+"""The client: etcd's v3 API as Deferreds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.python.failure import Failure
+
+from twisted_etcd.client.carriers import OWN_STREAMS, Carriers
+from twisted_etcd.client.feed import WatchFeed
+from twisted_etcd.client.kv import (
+    DeleteOptions,
+    KeyOptions,
+    PutOptions,
+    RangeOptions,
+    delete_request,
+    put_request,
+    range_request,
+)
+from twisted_etcd.client.lease import Lease, LeaseKeeper
+from twisted_etcd.client.op import txn_request
+from twisted_etcd.client.scan import PAGE, Scan
+from twisted_etcd.client.watch import MAX_BACKLOG, Watch, WatchCallback
+from twisted_etcd.errors import InvalidSettings, ServiceStopped
+from twisted_etcd.gateway.endpoints import parse_endpoints
+from twisted_etcd.gateway.gateway import (
+    CONNECT_TIMEOUT,
+    MAX_CONNECTIONS,
+    REQUEST_TIMEOUT,
+    Credentials,
+    Gateway,
+    IGatewayReactor,
+)
+from twisted_etcd.gateway.tls import TLSSettings
+from twisted_etcd.keys import KeyRange
+from twisted_etcd.schema import rpcs
+from twisted_etcd.schema.common import Message
+from twisted_etcd.schema.kv import (
+    Compare,
+    CompactionRequest,
+    CompactionResponse,
+    DeleteRangeResponse,
+    PutResponse,
+    RangeRequest,
+    RangeResponse,
+    RequestOp,
+    TxnResponse,
+)
+from twisted_etcd.schema.lease import (
+    LeaseLeasesRequest,
+    LeaseLeasesResponse,
+    LeaseRevokeRequest,
+    LeaseRevokeResponse,
+    LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse,
+)
+from twisted_etcd.schema.rpcs import RPC
+from twisted_etcd.schema.watch import FilterType, WatchCreateRequest
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
+
+#: Seconds that ``stopService`` gives leases to be revoked and watches to be cancelled, unless told otherwise.
+STOP_TIMEOUT = 5.0
+
+
+class EtcdClient(Service):
+    """
+    An etcd cluster, reached over its v3 JSON gateway from inside the reactor.
+
+    It can be used as soon as it is made, and connects when it is first needed. End it with ``stopService``: give it a
+    parent service, or use it as ``async with EtcdClient(…) as client``.
+
+    Every request fails with one of: an :class:`~twisted_etcd.errors.EtcdError` (what etcd answered),
+    :class:`~twisted_etcd.errors.Unavailable` (certainly not applied), :class:`~twisted_etcd.errors.OutcomeUnknown` (a
+    write that may have been applied), :class:`~twisted_etcd.errors.DeadlineExceeded` (a read without an answer),
+    :class:`~twisted_etcd.errors.ServiceStopped`. Cancelling its Deferred closes its connection.
+
+    Keys and values go in as ``bytes`` or ``str`` (UTF-8) and come out as ``bytes``. Answers are etcd's own messages,
+    of :mod:`twisted_etcd.schema`.
+
+    :param endpoints: ``http://host:2379``, several of them in one string with commas, or a list.
+    :param username: a user of etcd's authentication; with ``password``.
+    :param tls: how to speak TLS with ``https`` endpoints; endpoints without a scheme are ``https`` where it is given.
+    :param connect_timeout: seconds that a connection may take to come about.
+    :param request_timeout: seconds that a request may take in all, unless it brings its own ``timeout``.
+    :param max_connections: how many requests are on the wire at a time; the rest wait within their deadline.
+    :param own_streams: how many watches get connections of their own before the others share one.
+    :param stop_timeout: seconds that ``stopService`` gives leases to be revoked and watches to be cancelled.
+    :param revoke_leases: whether ``stopService`` revokes the leases of :meth:`lease`.
+    :param random: gives numbers from 0 up to 1; for the waits between attempts.
+    :raises InvalidSettings: where one of these cannot be used; the error names it.
+    """
+
+    name = "etcd-client"
+
+    def __init__(
+        self,
+        reactor: IGatewayReactor,
+        endpoints: str | Sequence[str] = "http://127.0.0.1:2379",
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        tls: TLSSettings | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        request_timeout: float = REQUEST_TIMEOUT,
+        max_connections: int = MAX_CONNECTIONS,
+        own_streams: int = OWN_STREAMS,
+        stop_timeout: float = STOP_TIMEOUT,
+        revoke_leases: bool = True,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        if (username is None) != (password is None):
+            msg = "username and password belong together: give both or neither"
+            raise InvalidSettings(msg)
+        for what, seconds in (
+            ("connect_timeout", connect_timeout),
+            ("request_timeout", request_timeout),
+            ("max_connections", max_connections),
+        ):
+            if seconds <= 0:
+                msg = f"{what} must be more than 0, not {seconds!r}"
+                raise InvalidSettings(msg)
+        credentials = Credentials(username, password) if username is not None and password is not None else None
+        self._reactor = reactor
+        self._stop_timeout = stop_timeout
+        self._revoke_leases = revoke_leases
+        self._gateway = Gateway(
+            reactor,
+            parse_endpoints(endpoints, default_scheme="https" if tls else "http"),
+            tls=tls or TLSSettings(),
+            credentials=credentials,
+            connect_timeout=connect_timeout,
+            request_timeout=request_timeout,
+            max_connections=max_connections,
+            random=random,
+        )
+        self._leases = LeaseKeeper(self._gateway, reactor)
+        self._carriers = Carriers(self._gateway, reactor, own_streams)
+        self._watches: set[Watch] = set()
+        self._stopping: Deferred[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<EtcdClient of {', '.join(self.endpoints)}>"
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The URLs of the members it was given."""
+        return tuple(str(endpoint) for endpoint in self._gateway.endpoints)
+
+    @property
+    def connection_count(self) -> int:
+        """How many sockets it has open."""
+        return self._gateway.connection_count
+
+    def call(
+        self, rpc: RPC[RequestT, ResponseT], request: RequestT, *, timeout: float | None = None
+    ) -> Deferred[ResponseT]:
+        """
+        Any unary call of etcd's, of the table :mod:`twisted_etcd.schema.rpcs`, for those without a method here.
+
+        :param timeout: seconds for the whole of it; ``request_timeout`` where it is None.
+        """
+        return self._gateway.unary(rpc, request, timeout=timeout)
+
+    # --- key-values -------------------------------------------------------------------------------------------------
+
+    def get(
+        self, key: str | bytes, *, timeout: float | None = None, **options: Unpack[RangeOptions]
+    ) -> Deferred[RangeResponse]:
+        """
+        Read a key or a range (``KV.Range``): ``response.kvs``, ``response.count``, ``response.more``.
+
+        :param options: see :class:`~twisted_etcd.client.kv.RangeOptions`. Without ``serializable=True`` the answer is
+            linearizable.
+        """
+        return self._gateway.unary(rpcs.RANGE, range_request(key, **options), timeout=timeout)
+
+    def put(
+        self, key: str | bytes, value: str | bytes, *, timeout: float | None = None, **options: Unpack[PutOptions]
+    ) -> Deferred[PutResponse]:
+        """
+        Put a key (``KV.Put``).
+
+        :param options: see :class:`~twisted_etcd.client.kv.PutOptions`.
+        """
+        return self._gateway.unary(rpcs.PUT, put_request(key, value, **options), timeout=timeout)
+
+    def delete(
+        self, key: str | bytes, *, timeout: float | None = None, **options: Unpack[DeleteOptions]
+    ) -> Deferred[DeleteRangeResponse]:
+        """
+        Delete a key or a range (``KV.DeleteRange``): ``response.deleted`` says how many there were.
+
+        :param options: see :class:`~twisted_etcd.client.kv.DeleteOptions`.
+        """
+        return self._gateway.unary(rpcs.DELETE_RANGE, delete_request(key, **options), timeout=timeout)
+
+    def txn(
+        self,
+        compare: Iterable[Compare] = (),
+        success: Iterable[RequestOp] = (),
+        failure: Iterable[RequestOp] = (),
+        *,
+        timeout: float | None = None,
+    ) -> Deferred[TxnResponse]:
+        """
+        A transaction (``KV.Txn``): where all comparisons hold the operations of ``success`` are done, else those of
+        ``failure``, all at one revision. Make them with :mod:`twisted_etcd.client.compare` and
+        :mod:`twisted_etcd.client.op`.
+        """
+        return self._gateway.unary(rpcs.TXN, txn_request(compare, success, failure), timeout=timeout)
+
+    def compact(
+        self, revision: int, *, physical: bool = False, timeout: float | None = None
+    ) -> Deferred[CompactionResponse]:
+        """
+        Drop the history before a revision (``KV.Compact``).
+
+        :param physical: answer only when the space has been given back.
+        """
+        return self._gateway.unary(
+            rpcs.COMPACT, CompactionRequest(revision=revision, physical=physical), timeout=timeout
+        )
+
+    def scan(
+        self,
+        key: str | bytes,
+        *,
+        page: int = PAGE,
+        revision: int = 0,
+        keys_only: bool = False,
+        serializable: bool = False,
+        timeout: float | None = None,
+        **keys: Unpack[KeyOptions],
+    ) -> Scan:
+        """
+        Read a large range in pages, all of one revision, in the order of the keys.
+
+        :param page: key-values in a page.
+        :param revision: the revision to read; 0 for that of the first page.
+        :param timeout: seconds for each page.
+        """
+        if page < 1:
+            msg = f"page must be at least 1, not {page!r}"
+            raise ValueError(msg)
+        request = range_request(
+            key, limit=page, revision=revision, keys_only=keys_only, serializable=serializable, **keys
+        )
+
+        def read(page_request: RangeRequest) -> Deferred[RangeResponse]:
+            return self._gateway.unary(rpcs.RANGE, page_request, timeout=timeout)
+
+        return Scan(read, request)
+
+    # --- leases -----------------------------------------------------------------------------------------------------
+
+    def lease(self, ttl: int, *, lease_id: int = 0, timeout: float | None = None) -> Deferred[Lease]:
+        """
+        Grant a lease (``Lease.LeaseGrant``) and keep it alive until it is revoked or lost.
+
+        :param ttl: seconds; etcd may grant more.
+        :param lease_id: the id that it is to have; 0 for one of etcd's choice.
+        :raises LeaseExists: a lease with that id is there already.
+        """
+        return self._leases.grant(ttl, lease_id, timeout=timeout)
+
+    def lease_revoke(self, lease_id: int, *, timeout: float | None = None) -> Deferred[LeaseRevokeResponse]:
+        """
+        Revoke any lease by its id (``Lease.LeaseRevoke``), which deletes its keys.
+
+        :raises LeaseNotFound: there is no such lease.
+        """
+        return self._gateway.unary(rpcs.LEASE_REVOKE, LeaseRevokeRequest(ID=lease_id), timeout=timeout)
+
+    def lease_time_to_live(
+        self, lease_id: int, *, keys: bool = False, timeout: float | None = None
+    ) -> Deferred[LeaseTimeToLiveResponse]:
+        """
+        What is left of a lease (``Lease.LeaseTimeToLive``): a TTL of -1 where there is no such lease.
+
+        :param keys: name the keys that live by it.
+        """
+        request = LeaseTimeToLiveRequest(ID=lease_id, keys=keys)
+        return self._gateway.unary(rpcs.LEASE_TIME_TO_LIVE, request, timeout=timeout)
+
+    def leases(self, *, timeout: float | None = None) -> Deferred[LeaseLeasesResponse]:
+        """The ids of all leases there are (``Lease.LeaseLeases``)."""
+        return self._gateway.unary(rpcs.LEASE_LEASES, LeaseLeasesRequest(), timeout=timeout)
+
+    # --- watches ----------------------------------------------------------------------------------------------------
+
+    def watch(
+        self,
+        key: str | bytes,
+        *,
+        callback: WatchCallback | None = None,
+        start_revision: int = 0,
+        prev_kv: bool = False,
+        filters: Iterable[FilterType] = (),
+        progress_notify: bool = False,
+        max_backlog: int = MAX_BACKLOG,
+        **keys: Unpack[KeyOptions],
+    ) -> Watch:
+        """
+        Follow a key or a range (``Watch.Watch``), through broken connections and failing members.
+
+        :param callback: takes each batch; without it use ``watch.next()`` or ``async for``.
+        :param start_revision: the first revision that is wanted; 0 for all that comes after ``watch.ready``.
+        :param prev_kv: each event brings what was there before.
+        :param filters: kinds of events that are not wanted.
+        :param progress_notify: etcd sends a batch without events, about every ten minutes, while nothing happens.
+        :param max_backlog: events that may wait for their consumer before etcd has to wait.
+        """
+        keys_meant = KeyRange.of(key, **keys)
+        request = WatchCreateRequest(
+            key=keys_meant.key,
+            range_end=keys_meant.range_end,
+            start_revision=start_revision,
+            prev_kv=prev_kv,
+            filters=tuple(filters),
+            progress_notify=progress_notify,
+        )
+        watch = Watch(repr(keys_meant.key) + (" and on" if keys_meant.range_end else ""), callback, max_backlog)
+        if self._stopping is not None:
+            watch.finished(Failure(ServiceStopped("the client was stopped before the watch began")))
+            return watch
+        self._watches.add(watch)
+        watch.ended.addBoth(lambda _: self._watches.discard(watch))
+        watch.begin(WatchFeed(self._carriers, request, watch))
+        return watch
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def stopService(self) -> Deferred[None]:  # noqa: N802
+        """
+        Revoke its leases, cancel its watches, end its requests with :class:`~twisted_etcd.errors.ServiceStopped`, and
+        close its connections. It cannot be used again.
+
+        :return: fires when nothing is left: no socket, and no delayed call. With etcd away that takes at most
+            ``stop_timeout`` seconds.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        if self._stopping is None:
+            self._stopping = Deferred.fromCoroutine(self._stop())
+        waiting: Deferred[None] = Deferred()
+        self._stopping.chainDeferred(waiting)
+        return waiting
+
+    async def _stop(self) -> None:
+        reason = Failure(ServiceStopped("the client was stopped"))
+        ending = [watch.end(reason) for watch in tuple(self._watches)]
+        ending.append(self._leases.stop(revoke=self._revoke_leases, timeout=self._stop_timeout))
+        await DeferredList(ending)
+        await self._carriers.stop()
+        await self._gateway.stop()
+
+    async def __aenter__(self) -> EtcdClient:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stopService()

@@ -1,0 +1,245 @@
+"""Leases that are kept alive, and say so when they are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_etcd.client.keepalive import KeepaliveSchedule
+from twisted_etcd.client.moment import Moment
+from twisted_etcd.errors import LeaseLost, LeaseNotFound, ServiceStopped, TwistedEtcdError
+from twisted_etcd.gateway.gateway import Gateway
+from twisted_etcd.schema import rpcs
+from twisted_etcd.schema.lease import (
+    LeaseGrantRequest,
+    LeaseKeepAliveRequest,
+    LeaseKeepAliveResponse,
+    LeaseRevokeRequest,
+    LeaseRevokeResponse,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Leases in one keepalive request. The gateway answers only what it has read before its first answer, so a body
+#: must stay small; what it leaves out is asked for again.
+_BATCH = 200
+
+
+class Lease:
+    """
+    A lease that etcd granted and that is kept alive until it is revoked or lost.
+
+    :ivar id: etcd's id of it, for ``put(…, lease=…)``.
+    :ivar ttl: seconds that etcd granted, which can be more than was asked for.
+    """
+
+    def __init__(self, lease_id: int, ttl: int, keeper: LeaseKeeper) -> None:
+        self.id = lease_id
+        self.ttl = ttl
+        self._keeper = keeper
+        self._end: Moment[LeaseLost] = Moment()
+
+    def __repr__(self) -> str:
+        state = "gone" if self._end.happened else "alive"
+        return f"<Lease {self.id:x}, {self.ttl} s, {state}>"
+
+    @property
+    def lost(self) -> Deferred[LeaseLost]:
+        """
+        A new Deferred that fires, with the reason, once the lease is gone, and its keys with it: etcd said so, or did
+        not confirm it for as long as its TTL, or it was revoked.
+        """
+        return self._end.wait()
+
+    @property
+    def alive(self) -> bool:
+        """False once ``lost`` has fired."""
+        return not self._end.happened
+
+    @property
+    def seconds_left(self) -> float:
+        """How long etcd keeps it at least, by what it last confirmed, if it hears nothing more."""
+        return self._keeper.seconds_left(self)
+
+    def keepalive_once(self) -> Deferred[int]:
+        """
+        Ask etcd now (``LeaseKeepAlive``), beside the keepalives that come by themselves.
+
+        :return: fires with the seconds that etcd keeps it for.
+        :raises LeaseNotFound: where etcd no longer has it; ``lost`` has fired then.
+        """
+        return self._keeper.keepalive_once(self)
+
+    def revoke(self, *, timeout: float | None = None) -> Deferred[None]:
+        """
+        Give it back (``LeaseRevoke``): etcd deletes all keys that live by it. A lease that is gone already is no error.
+        """
+        return self._keeper.revoke(self, timeout)
+
+    def ended(self, why: str) -> None:
+        """For the keeper: the lease is gone."""
+        self._end.fire(LeaseLost(self.id, why))
+
+
+class LeaseKeeper:
+    """
+    Keeps all leases of a client alive: those that are due share a request, and there is one timer for all.
+    """
+
+    _log = Logger()
+
+    def __init__(self, gateway: Gateway, clock: IReactorTime) -> None:
+        self._gateway = gateway
+        self._clock = clock
+        self._schedule = KeepaliveSchedule()
+        self._leases: dict[int, Lease] = {}
+        self._timer: IDelayedCall | None = None
+        self._stopped = False
+
+    def grant(self, ttl: int, lease_id: int = 0, *, timeout: float | None = None) -> Deferred[Lease]:
+        """Grant a lease and keep it alive."""
+        asked_at = self._clock.seconds()
+        granting = self._gateway.unary(rpcs.LEASE_GRANT, LeaseGrantRequest(TTL=ttl, ID=lease_id), timeout=timeout)
+        return granting.addCallback(lambda response: self._keep(response.ID, response.TTL, asked_at))
+
+    def _keep(self, lease_id: int, ttl: int, asked_at: float) -> Lease:
+        if self._stopped:
+            raise ServiceStopped(f"the client was stopped while lease {lease_id:x} was granted; it ends by its TTL")
+        lease = Lease(lease_id, ttl, self)
+        self._leases[lease_id] = lease
+        self._schedule.add(lease_id, ttl, asked_at)
+        self._wind()
+        return lease
+
+    def seconds_left(self, lease: Lease) -> float:
+        """See :attr:`Lease.seconds_left`."""
+        return self._schedule.seconds_left(lease.id, self._clock.seconds())
+
+    def _wind(self) -> None:
+        """Set the one timer to the next thing that is due."""
+        due = self._schedule.next_due()
+        if self._timer is not None and self._timer.active():
+            if due is not None and self._timer.getTime() == due:
+                return
+            self._timer.cancel()
+        self._timer = None
+        if due is not None:
+            self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        ask, lost = self._schedule.take_due(self._clock.seconds())
+        for lease_id in lost:
+            self._lose(lease_id, "etcd did not confirm it for as long as its TTL")
+        for start in range(0, len(ask), _BATCH):
+            self._ask(ask[start : start + _BATCH])
+        self._wind()
+
+    def _ask(self, lease_ids: Sequence[int]) -> None:
+        asked_at = self._clock.seconds()
+        requests = [LeaseKeepAliveRequest(ID=lease_id) for lease_id in lease_ids]
+        # It must be over before the first of them would be lost, so that there is time to ask again.
+        limit = min(self._schedule.seconds_left(lease_id, asked_at) for lease_id in lease_ids) / 2
+        asking = self._gateway.batch(
+            rpcs.LEASE_KEEP_ALIVE, requests, timeout=max(min(limit, self._gateway.request_timeout), 0.1)
+        )
+
+        def answered(responses: Sequence[LeaseKeepAliveResponse]) -> None:
+            missing = set(lease_ids)
+            for response in responses:
+                missing.discard(response.ID)
+                self._confirmed(response, asked_at)
+            self._unanswered(missing)
+
+        def failed(failure: Failure) -> None:
+            failure.trap(TwistedEtcdError)
+            self._log.warn(
+                "{count} leases could not be kept alive, and will be tried again: {why}",
+                count=len(lease_ids),
+                why=str(failure.value),
+            )
+            self._unanswered(lease_ids)
+
+        asking.addCallbacks(answered, failed).addCallback(lambda _: self._wind())
+
+    def _confirmed(self, response: LeaseKeepAliveResponse, asked_at: float) -> None:
+        if response.TTL > 0:
+            self._schedule.confirmed(response.ID, response.TTL, asked_at)
+        else:
+            self._lose(response.ID, "etcd no longer has it")
+
+    def _unanswered(self, lease_ids: Sequence[int] | set[int]) -> None:
+        now = self._clock.seconds()
+        for lease_id in lease_ids:
+            self._schedule.unanswered(lease_id, now)
+
+    def _lose(self, lease_id: int, why: str) -> None:
+        self._schedule.remove(lease_id)
+        lease = self._leases.pop(lease_id, None)
+        if lease is not None:
+            lease.ended(why)
+            self._wind()
+
+    def keepalive_once(self, lease: Lease) -> Deferred[int]:
+        """See :meth:`Lease.keepalive_once`."""
+        asked_at = self._clock.seconds()
+        asking = self._gateway.batch(rpcs.LEASE_KEEP_ALIVE, [LeaseKeepAliveRequest(ID=lease.id)])
+
+        def answered(responses: Sequence[LeaseKeepAliveResponse]) -> int:
+            response = responses[0]
+            self._confirmed(response, asked_at)
+            self._wind()
+            if response.TTL <= 0:
+                raise LeaseNotFound(LeaseNotFound.grpc_code, "requested lease not found")
+            return response.TTL
+
+        return asking.addCallback(answered)
+
+    def revoke(self, lease: Lease, timeout: float | None) -> Deferred[None]:
+        """See :meth:`Lease.revoke`."""
+        if not lease.alive:
+            return succeed(None)
+        revoking = self._gateway.unary(rpcs.LEASE_REVOKE, LeaseRevokeRequest(ID=lease.id), timeout=timeout)
+
+        def gone(failure: Failure) -> None:
+            failure.trap(LeaseNotFound)
+
+        def revoked(_: LeaseRevokeResponse | None) -> None:
+            self._lose(lease.id, "it was revoked")
+
+        return revoking.addErrback(gone).addCallback(revoked)
+
+    def stop(self, *, revoke: bool, timeout: float) -> Deferred[None]:
+        """
+        Keep nothing alive any longer.
+
+        :param revoke: give all leases back, within ``timeout`` seconds; those that cannot be given back end by their
+            TTL, and are named in the log.
+        """
+        self._stopped = True
+        leases = list(self._leases.values())
+        for lease in leases:
+            self._schedule.remove(lease.id)
+        self._wind()
+        if not revoke:
+            for lease in leases:
+                self._lose(lease.id, "the client stopped and left it to its TTL")
+            return succeed(None)
+        revoking = [self.revoke(lease, timeout).addErrback(self._not_revoked, lease) for lease in leases]
+        return DeferredList(revoking).addCallback(lambda _: None)
+
+    def _not_revoked(self, failure: Failure, lease: Lease) -> None:
+        failure.trap(TwistedEtcdError)
+        self._log.warn(
+            "lease {lease_id:x} could not be revoked and ends by its TTL of {ttl} s: {why}",
+            lease_id=lease.id,
+            ttl=lease.ttl,
+            why=str(failure.value),
+        )
+        self._lose(lease.id, "the client stopped and could not revoke it")

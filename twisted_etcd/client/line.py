@@ -1,0 +1,152 @@
+"""A stream that is wanted for as long as it is wanted: opened, and opened again after it broke."""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_etcd.gateway.endpoints import Endpoint
+from twisted_etcd.gateway.gateway import Gateway
+from twisted_etcd.gateway.repetition import Backoff
+from twisted_etcd.gateway.stream import Stream
+
+StreamT = TypeVar("StreamT", bound=Stream)
+
+
+class LineState(enum.Enum):
+    """
+    ``IDLE`` → ``OPENING`` → ``OPEN`` → ``WAITING`` → ``OPENING`` …, and from each of them to ``CLOSED``.
+    """
+
+    IDLE = "not asked for yet"
+    OPENING = "being opened"
+    OPEN = "open"
+    WAITING = "broken, and waiting to be opened again"
+    CLOSED = "closed for good"
+
+
+class Line(ABC, Generic[StreamT]):
+    """
+    Keeps a stream to the cluster open, with growing waits between attempts that failed.
+
+    A subclass says how a stream is opened and what to do with what it carries.
+    """
+
+    _log = Logger()
+
+    def __init__(self, gateway: Gateway, clock: IReactorTime) -> None:
+        self.state = LineState.IDLE
+        self._gateway = gateway
+        self._clock = clock
+        self._backoff = Backoff(gateway.random)
+        self._endpoint: Endpoint = gateway.choose()
+        self._opening: Deferred[None] | None = None
+        self._stream: StreamT | None = None
+        self._timer: IDelayedCall | None = None
+        self._complained = False
+
+    # --- for the subclass -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _open_stream(self, endpoint: Endpoint) -> Deferred[StreamT]:
+        """Open a stream that hands what it carries to this object."""
+
+    @abstractmethod
+    def _opened(self, stream: StreamT) -> None:
+        """A stream is open; nothing has come on it yet."""
+
+    @abstractmethod
+    def _interrupted(self, error: Exception) -> None:
+        """The stream broke, or could not be opened. It will be opened again unless the line is closed here."""
+
+    @abstractmethod
+    def message_received(self, data: bytes) -> None:
+        """One whole JSON text arrived."""
+
+    def _confirmed(self) -> None:
+        """The stream has proved good: a later break is the first of its kind again."""
+        self._backoff.reset()
+        self._complained = False
+
+    def _drop(self, error: Exception) -> None:
+        """Give the open stream up, and open another."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            self._dropped(stream.close())
+            self._broke(Failure(error))
+
+    @abstractmethod
+    def _dropped(self, closing: Deferred[None]) -> None:
+        """A stream was given up; this fires when its socket has gone."""
+
+    # --- the machine ------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the stream, from now on until it is closed."""
+        if self.state is LineState.IDLE:
+            self._try()
+
+    def close(self) -> Deferred[None]:
+        """Want it no longer; fires when its socket has gone."""
+        self.state = LineState.CLOSED
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self._opening is not None:
+            self._opening.cancel()
+        stream, self._stream = self._stream, None
+        return stream.close() if stream is not None else succeed(None)
+
+    def _try(self) -> None:
+        self.state = LineState.OPENING
+        self._timer = None
+        self._endpoint = self._gateway.choose()
+        opening = self._open_stream(self._endpoint)
+        self._opening = opening.addCallbacks(self._did_open, self._did_not_open)
+        self._opening.addBoth(self._opening_over)
+
+    def _opening_over(self, _: object) -> None:
+        self._opening = None
+
+    def _did_open(self, stream: StreamT) -> None:
+        if self.state is LineState.CLOSED:
+            self._dropped(stream.close())
+            return
+        self.state = LineState.OPEN
+        self._stream = stream
+        self._opened(stream)
+
+    def _did_not_open(self, failure: Failure) -> None:
+        if self.state is LineState.CLOSED:
+            # Cancelled from here, or failed in the same moment: nobody waits for it any more.
+            return
+        self._broke(failure)
+
+    def stream_ended(self, reason: Failure) -> None:
+        """For the stream: nothing more comes from it."""
+        if self._stream is not None:
+            self._stream = None
+            self._broke(reason)
+
+    def _broke(self, reason: Failure) -> None:
+        error = reason.value
+        if not isinstance(error, Exception):
+            reason.raiseException()
+        self._gateway.failed(self._endpoint)
+        self.state = LineState.WAITING
+        self._interrupted(error)
+        if self.state is not LineState.WAITING:
+            return
+        if not self._complained:
+            self._complained = True
+            self._log.info(
+                "The stream to {endpoint} is broken and will be opened again: {why}",
+                endpoint=str(self._endpoint),
+                why=str(error),
+            )
+        self._timer = self._clock.callLater(self._backoff.next(), self._try)

@@ -1,0 +1,58 @@
+"""Something that happens once, for any number of listeners before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
+
+ValueT = TypeVar("ValueT")
+
+
+class Moment(Generic[ValueT]):
+    """
+    Hands each listener a Deferred of its own, so that one of them cannot change what the next one gets, and an error
+    that nobody listens for is no unhandled one.
+    """
+
+    def __init__(self) -> None:
+        self._value: ValueT | None = None
+        self._failure: Failure | None = None
+        self._listeners: list[Deferred[ValueT]] = []
+        self.happened = False
+
+    def wait(self) -> Deferred[ValueT]:
+        """Fires when it happens, at once where it has."""
+        if self._failure is not None:
+            return fail(Failure(self._failure.value))
+        if self.happened:
+            return succeed(self._value)  # type: ignore[arg-type]
+        deferred: Deferred[ValueT] = Deferred(self._forget)
+        self._listeners.append(deferred)
+        return deferred
+
+    def fire(self, value: ValueT) -> None:
+        """It happened; a second time is ignored."""
+        if not self.happened:
+            self.happened = True
+            self._value = value
+            self._tell(lambda deferred: deferred.callback(value))
+
+    def fail(self, failure: Failure) -> None:
+        """It will not happen, and this is why; ignored after it has happened."""
+        if not self.happened:
+            self.happened = True
+            self._failure = failure
+            self._tell(lambda deferred: deferred.errback(Failure(failure.value)))
+
+    def _tell(self, fire: Callable[[Deferred[ValueT]], None]) -> None:
+        listeners, self._listeners = self._listeners, []
+        for deferred in listeners:
+            # One that fires can cancel those behind it.
+            if not deferred.called:
+                fire(deferred)
+
+    def _forget(self, deferred: Deferred[ValueT]) -> None:
+        self._listeners = [listener for listener in self._listeners if listener is not deferred]

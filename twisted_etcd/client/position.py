@@ -1,0 +1,129 @@
+"""
+Where a watch stands in the history of its keys, and what each answer of etcd's means for it. Pure.
+
+The next revision to ask for comes only from what the watch's own stream delivered: any other source could be ahead of
+events that are still on their way, and those would be lost for good.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from twisted_etcd.errors import (
+    ClusterChanged,
+    Compacted,
+    EtcdError,
+    UnknownError,
+    WatchCancelled,
+    WatchEnded,
+    etcd_error,
+)
+from twisted_etcd.schema.kv import Event
+from twisted_etcd.schema.watch import WatchResponse
+
+
+class WatchBatch(msgspec.Struct, frozen=True):
+    """
+    What a watch delivers: events in the order of their revisions, each revision whole.
+
+    :ivar events: empty in a progress answer, which says that nothing happened up to ``revision``.
+    :ivar revision: all that happened to the watched keys up to this revision has been delivered with this batch.
+    """
+
+    events: tuple[Event, ...]
+    revision: int
+
+
+class Created(msgspec.Struct, frozen=True):
+    """
+    etcd confirmed the watch.
+
+    :ivar revision: the store's revision then.
+    """
+
+    revision: int
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """Something for the consumer."""
+
+    batch: WatchBatch
+
+
+class Interrupted(msgspec.Struct, frozen=True):
+    """The watch has to be created anew, at another member where there is one."""
+
+    error: EtcdError
+
+
+class Over(msgspec.Struct, frozen=True):
+    """Nothing more can come."""
+
+    error: EtcdError | WatchEnded
+
+
+Step = Created | Delivered | Interrupted | Over
+
+
+def after_stream_error(error: EtcdError) -> Interrupted | Over:
+    """What an error means that ended a watch, or kept it from coming about."""
+    if error.concerns_member or error.may_be_applied:
+        return Interrupted(error)
+    return Over(error)
+
+
+class WatchPosition:
+    """
+    :param start_revision: the first revision that is wanted; 0 for all that comes after etcd's confirmation.
+    :ivar next_revision: the first one that is still to come; 0 as long as that is not known.
+    """
+
+    def __init__(self, start_revision: int) -> None:
+        self.next_revision = start_revision
+        self._cluster_id = 0
+        self._fragments: list[Event] = []
+
+    def broke(self) -> None:
+        """The stream ended; what it had not delivered whole will come again."""
+        self._fragments.clear()
+
+    def received(self, response: WatchResponse) -> Step | None:
+        """Take one answer for this watch."""
+        header = response.header
+        if self._cluster_id not in (0, header.cluster_id) and header.cluster_id:
+            return Over(ClusterChanged(self._cluster_id, header.cluster_id))
+        if response.canceled:
+            return self._cancelled(response)
+        if response.created:
+            self._cluster_id = header.cluster_id
+            if self.next_revision == 0:
+                self.next_revision = header.revision + 1
+            return Created(header.revision)
+        if response.events or response.fragment:
+            return self._events(response)
+        if header.revision < self.next_revision:
+            return None
+        self.next_revision = header.revision + 1
+        return Delivered(WatchBatch((), header.revision))
+
+    def _events(self, response: WatchResponse) -> Step | None:
+        self._fragments.extend(event for event in response.events if event.kv.mod_revision >= self.next_revision)
+        if response.fragment or not self._fragments:
+            return None
+        events = tuple(self._fragments)
+        self._fragments.clear()
+        revision = events[-1].kv.mod_revision
+        self.next_revision = revision + 1
+        return Delivered(WatchBatch(events, revision))
+
+    @staticmethod
+    def _cancelled(response: WatchResponse) -> Interrupted | Over:
+        reason = response.cancel_reason
+        if response.compact_revision:
+            message = Compacted.messages[0]
+            return Over(Compacted(Compacted.grpc_code, message, response.compact_revision))
+        # The gateway gives the reason in etcd's words, at times with gRPC's around them.
+        error = etcd_error(UnknownError.grpc_code, reason.rpartition("desc = ")[2])
+        if type(error) is UnknownError:
+            return Over(WatchCancelled(reason))
+        return after_stream_error(error)

@@ -1,0 +1,212 @@
+"""A watch as its user sees it: what has arrived, and how it is handed on."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_etcd.client.moment import Moment
+from twisted_etcd.client.position import WatchBatch
+from twisted_etcd.errors import WatchStopped
+
+#: Events that may wait for their consumer before the watch lets etcd wait.
+MAX_BACKLOG = 10_000
+
+WatchCallback = Callable[[WatchBatch], "Deferred[Any] | Coroutine[Deferred[Any], Any, Any] | None"]
+
+
+class Feed(Protocol):
+    """Where a watch's batches come from."""
+
+    def pause(self) -> None:
+        """Let nothing more come for now."""
+
+    def resume(self) -> None:
+        """Go on where it was paused."""
+
+    def stop(self) -> Deferred[None]:
+        """Let nothing more come; fires when etcd has been told so, or cannot be told."""
+
+
+class Watch:
+    """
+    Follows a key or a range.
+
+    Take what it delivers in one of three ways: a callback, :meth:`next`, or ``async for``. It goes on through broken
+    connections and failing members, with no event lost or repeated, until it is stopped or cannot go on; then
+    :meth:`next`, the loop and :attr:`ended` say why.
+
+    :param callback: called with each batch; where it returns a Deferred or a coroutine, the next batch waits for it.
+        Where it fails, the watch ends with its error.
+    :param max_backlog: events that may wait for their consumer. Beyond that the watch is taken off its stream, and
+        put back, at the revision where it was taken off, when they have been consumed.
+    """
+
+    _log = Logger()
+
+    def __init__(self, describe: str, callback: WatchCallback | None, max_backlog: int) -> None:
+        self._describe = describe
+        self._callback = callback
+        self._max_backlog = max_backlog
+        self._feed: Feed | None = None
+        self._backlog: deque[WatchBatch] = deque()
+        self._backlog_events = 0
+        self._paused = False
+        self._handing_on = False
+        self._waiting: deque[Deferred[WatchBatch]] = deque()
+        self._reason: Failure | None = None
+        self._ready: Moment[int] = Moment()
+        self._ended: Moment[None] = Moment()
+
+    def __repr__(self) -> str:
+        state = "ended" if self._reason else "ready" if self._ready.happened else "not confirmed yet"
+        return f"<Watch of {self._describe}, {state}>"
+
+    # --- for its user -----------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> Deferred[int]:
+        """
+        A new Deferred that fires when etcd has confirmed the watch, with the store's revision then; it fails with what
+        ended the watch, where that came first.
+        """
+        return self._ready.wait()
+
+    @property
+    def ended(self) -> Deferred[None]:
+        """A new Deferred that fires with None after :meth:`stop`, and fails with anything else that ended the watch."""
+        return self._ended.wait()
+
+    def next(self) -> Deferred[WatchBatch]:
+        """
+        The next batch, when there is one.
+
+        :raises WatchStopped: after :meth:`stop`.
+        :raises Compacted: the wanted revision is no longer kept.
+        :raises WatchEnded: etcd cancelled the watch, or another cluster answers.
+        :raises ServiceStopped: the client was stopped.
+        """
+        if self._callback is not None:
+            msg = "this watch hands its batches to a callback; give none to use next() or async for"
+            raise RuntimeError(msg)
+        if self._backlog:
+            return succeed(self._take())
+        if self._reason is not None:
+            return fail(Failure(self._reason.value))
+        deferred: Deferred[WatchBatch] = Deferred(self._waiting.remove)
+        self._waiting.append(deferred)
+        return deferred
+
+    def __aiter__(self) -> Watch:
+        return self
+
+    async def __anext__(self) -> WatchBatch:
+        try:
+            return await self.next()
+        except WatchStopped:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Watch:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def stop(self) -> Deferred[None]:
+        """
+        End the watch. What had arrived and was not taken yet is dropped, and nothing is delivered any more.
+
+        :return: fires when etcd was told so as well, or cannot be told.
+        """
+        return self.end(Failure(WatchStopped("the watch was stopped")))
+
+    # --- for its feed -----------------------------------------------------------------------------------------------
+
+    def begin(self, feed: Feed) -> None:
+        """This is where the batches come from."""
+        self._feed = feed
+
+    def confirmed(self, revision: int) -> None:
+        """etcd has created the watch."""
+        self._ready.fire(revision)
+
+    def deliver(self, batch: WatchBatch) -> None:
+        """Something arrived."""
+        if self._reason is not None:
+            return
+        if self._callback is None and self._waiting:
+            self._waiting.popleft().callback(batch)
+            return
+        self._backlog.append(batch)
+        self._backlog_events += max(1, len(batch.events))
+        if self._callback is not None:
+            self._pump(self._callback)
+        if self._backlog_events > self._max_backlog and not self._paused and self._feed is not None:
+            self._paused = True
+            self._feed.pause()
+
+    def finished(self, reason: Failure) -> None:
+        """Nothing more will arrive; what has arrived is still handed on, and the reason after it."""
+        if self._reason is None:
+            self._reason = reason
+            if not self._backlog:
+                self._close()
+
+    def end(self, reason: Failure) -> Deferred[None]:
+        """End it now, for this reason."""
+        self._backlog.clear()
+        self._backlog_events = 0
+        self.finished(reason)
+        return self._feed.stop() if self._feed is not None else succeed(None)
+
+    # --- handing on -------------------------------------------------------------------------------------------------
+
+    def _take(self) -> WatchBatch:
+        batch = self._backlog.popleft()
+        self._backlog_events -= max(1, len(batch.events))
+        if self._reason is not None:
+            if not self._backlog:
+                self._close()
+        elif self._paused and not self._backlog and self._feed is not None:
+            self._paused = False
+            self._feed.resume()
+        return batch
+
+    def _pump(self, callback: WatchCallback) -> None:
+        if not self._handing_on:
+            self._handing_on = True
+            handing_on = Deferred.fromCoroutine(self._hand_on(callback))
+            handing_on.addErrback(self._callback_failed)
+
+    async def _hand_on(self, callback: WatchCallback) -> None:
+        try:
+            while self._backlog:
+                result = callback(self._take())
+                if result is not None:
+                    await result
+        finally:
+            self._handing_on = False
+
+    def _callback_failed(self, failure: Failure) -> None:
+        self._log.failure("The callback of {watch!r} failed, which ends the watch.", failure, watch=self)
+        self.end(failure)
+
+    def _close(self) -> None:
+        reason = self._reason
+        if reason is None:
+            return
+        self._ready.fail(reason)
+        if reason.check(WatchStopped):
+            self._ended.fire(None)
+        else:
+            self._ended.fail(reason)
+        while self._waiting:
+            self._waiting.popleft().errback(Failure(reason.value))

@@ -1,0 +1,491 @@
+"""An etcd of our own as a Twisted service."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from treq.client import HTTPClient
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IDelayedCall, IProcessTransport, IReactorProcess, IReactorTime
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_etcd.embedded.output import EtcdOutput
+from twisted_etcd.embedded.ports import LOOPBACK, Ports, free_ports, remember_ports, remembered_ports
+from twisted_etcd.embedded.probe import serving_version
+from twisted_etcd.embedded.supervision import Action, Event, State, after
+from twisted_etcd.errors import ServiceStopped, StartFailed
+
+#: How often a start whose ports were taken is tried with other ones.
+PORT_TRIES = 5
+#: Seconds between two questions whether etcd answers: the first, and the longest.
+PROBE_DELAYS = (0.02, 0.5)
+#: Seconds before the first restart, and the longest.
+RESTART_DELAYS = (0.1, 30.0)
+#: After so many seconds of answering, a death counts as the first one again.
+STEADY_AFTER = 60.0
+
+_T = TypeVar("_T")
+
+_ADDRESS_IN_USE = "address already in use"
+_LAUNCHER = str(Path(__file__).with_name("launcher.py"))
+#: Go's names for the machines on which older versions of etcd refuse to run unless told to.
+_GO_ARCHITECTURES = {
+    "aarch64": "arm64",
+    "arm64": "arm64",
+    "armv6l": "arm",
+    "armv7l": "arm",
+    "i386": "386",
+    "i686": "386",
+    "ppc64le": "ppc64le",
+    "riscv64": "riscv64",
+    "s390x": "s390x",
+}
+
+
+class ProcessReactor(IReactorTime, IReactorProcess):
+    """What is used of the reactor: it tells the time and spawns processes."""
+
+
+class EmbeddedEtcd(Service):
+    """
+    One etcd member that runs while this service runs, and listens on loopback alone.
+
+    It is started again, on the same ports and with the same data, whenever it dies, for ever, with a delay that grows
+    from 0.1 to 30 seconds. A death before it has answered for the first time is not repaired but reported by
+    :meth:`when_ready`, as :class:`~twisted_etcd.errors.StartFailed` with etcd's last lines; only a port that somebody
+    else took first is replaced by another. What etcd writes goes to ``twisted.logger`` under the namespace ``etcd``.
+
+    On Linux, etcd dies with this process, however that ends; elsewhere a ``kill -9`` of this process leaves it behind.
+    A temporary directory stays behind in both cases.
+
+    :param reactor: spawns the process and tells the time.
+    :param client: asks it whether it answers; it must trust its certificate where ``tls`` is set.
+    :param binary: the program, see :func:`~twisted_etcd.embedded.binary.find_binary`.
+    :param data_dir: a directory of its own, made if missing and kept: etcd's data is in its ``etcd``, the ports that
+        it was served on are in its ``ports.json`` and are used again. Without one the data is in a temporary directory
+        that goes when the service stops.
+    :param name: etcd's ``--name``.
+    :param client_port: the port for clients; 0 for the one used before with this ``data_dir``, else a free one.
+    :param peer_port: the port for other members, likewise.
+    :param tls: whether ``extra_args`` make it speak TLS to its clients.
+    :param extra_args: further arguments for etcd; the last of two that say the same counts, so these win.
+    :param environ: the environment of etcd, the process's own unless given; ``ETCD_*`` variables are taken out of it.
+    :param start_timeout: seconds within which it must answer.
+    :param stop_grace: seconds between SIGTERM and SIGKILL when the service stops.
+    :param on_restart: is called each time that it answers again after a death.
+    :ivar restarts: how often it answered again after a death.
+    :ivar version: etcd's version, once it has answered; "" before.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: ProcessReactor,
+        client: HTTPClient,
+        *,
+        binary: str | os.PathLike[str],
+        data_dir: str | os.PathLike[str] | None = None,
+        name: str = "embedded",
+        client_port: int = 0,
+        peer_port: int = 0,
+        tls: bool = False,
+        extra_args: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        start_timeout: float = 30.0,
+        stop_grace: float = 5.0,
+        on_restart: Callable[[], object] | None = None,
+    ) -> None:
+        self.restarts = 0
+        self.version = ""
+        self._reactor = reactor
+        self._client = client
+        self._binary = os.fspath(binary)
+        self._kept = Path(data_dir).absolute() if data_dir is not None else None
+        self._directory: Path | None = None
+        self._member_name = name
+        self._wanted_ports = Ports(client_port, peer_port)
+        self._ports: Ports | None = None
+        self._scheme = "https" if tls else "http"
+        self._extra_args = tuple(extra_args)
+        self._environ = environ
+        self._start_timeout = start_timeout
+        self._stop_grace = stop_grace
+        self._on_restart = on_restart
+
+        self._state = State.IDLE
+        self._process: IProcessTransport | None = None
+        self._output = EtcdOutput(Logger(namespace="etcd"))
+        self._timer: IDelayedCall | None = None
+        self._probing: Deferred[None] | None = None
+        self._problem = ""
+        self._why = ""
+        self._port_tries = 0
+        self._deaths = 0
+        self._answered_at = 0.0
+        self._ready_waiters: list[Deferred[None]] = []
+        self._exit_waiters: list[Deferred[str]] = []
+        self._stop_waiters: list[Deferred[None]] = []
+        self._failure: StartFailed | None = None
+
+    # --- what a caller can ask ---------------------------------------------------------------------------------------
+
+    @property
+    def endpoint(self) -> str:
+        """
+        Its URL, the same for as long as the service runs.
+
+        :raises RuntimeError: before it was started.
+        """
+        if self._ports is None:
+            msg = "the embedded etcd has no address yet: start it, and wait for when_ready()"
+            raise RuntimeError(msg)
+        return f"{self._scheme}://{LOOPBACK}:{self._ports.client}"
+
+    @property
+    def pid(self) -> int | None:
+        """The process id; ``None`` while no process runs."""
+        return None if self._process is None else self._process.pid
+
+    def when_ready(self) -> Deferred[None]:
+        """
+        Fires as soon as etcd serves requests: at once where it does, else at the end of the start or restart.
+
+        Fails with :class:`~twisted_etcd.errors.StartFailed`, or with :class:`~twisted_etcd.errors.ServiceStopped`
+        where the service is stopped first.
+        """
+        if self._state is State.RUNNING:
+            return succeed(None)
+        if self._failure is not None:
+            return fail(self._failure)
+        return _waiting(self._ready_waiters)
+
+    def when_exited(self) -> Deferred[str]:
+        """Fires when the process that runs now, or the next one, has ended and is reaped: with how it ended."""
+        return _waiting(self._exit_waiters)
+
+    def kill(self, name: str) -> None:
+        """
+        Send a signal to the process, for tests of faults: ``"KILL"``, ``"STOP"``, ``"CONT"``, ….
+
+        :raises ProcessExitedAlready: where no process runs.
+        """
+        if self._process is None:
+            raise ProcessExitedAlready
+        self._process.signalProcess(int(getattr(signal, f"SIG{name}")))
+
+    def how_to_reach(self) -> str:
+        """Its address, and what to type to try it, in several lines."""
+        url = self.endpoint
+        return "\n".join(
+            (
+                f"etcd {self.version} answers at {url}".replace("  ", " "),
+                f"  etcdctl --endpoints={url} put greeting hello",
+                f"  etcdctl --endpoints={url} get --prefix ''",
+                f"  curl {url}/version",
+                f'  curl {url}/v3/kv/range -d \'{{"key": "Z3JlZXRpbmc="}}\'',
+            )
+        )
+
+    # --- as a service ------------------------------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Start etcd; :meth:`when_ready` tells how that ends."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._failure = None
+        self._port_tries = 1
+        self._deaths = 0
+        self._handle(Event.START)
+
+    def stopService(self) -> Deferred[None]:
+        """Fires when the process is reaped and its temporary directory is gone."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        stopped = _waiting(self._stop_waiters)
+        self._handle(Event.STOP)
+        return stopped
+
+    # --- the machine -------------------------------------------------------------------------------------------------
+
+    def _handle(self, event: Event) -> None:
+        self._state, actions = after(self._state, event)
+        # whatever was waited for, this ends the wait
+        self._stop_probing()
+        self._stop_timer()
+        for action in actions:
+            self._carry_out(action)
+
+    def _carry_out(self, action: Action) -> None:
+        {
+            Action.SPAWN: self._spawn,
+            Action.CHOOSE_PORTS: self._choose_ports,
+            Action.TELL_READY: self._tell_ready,
+            Action.TELL_BACK: self._tell_back,
+            Action.TELL_FAILED: self._tell_failed,
+            Action.TELL_DEATH: self._tell_death,
+            Action.WAIT: self._wait,
+            Action.TERMINATE: self._terminate,
+            Action.KILL: self._kill,
+            Action.CLEAN_UP: self._clean_up,
+            Action.TELL_STOPPED: self._tell_stopped,
+        }[action]()
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _stop_probing(self) -> None:
+        probing, self._probing = self._probing, None
+        if probing is not None:
+            probing.cancel()
+
+    def _spawn(self) -> None:
+        """Always the last action of its row: where it fails at once, that is an exit like any other."""
+        self._problem = self._why = ""
+        self._output = EtcdOutput(Logger(namespace="etcd"))
+        try:
+            arguments = self._arguments()
+            self._process = self._reactor.spawnProcess(
+                _EtcdProcess(self._output, self._exited),
+                sys.executable,
+                [sys.executable, "-I", "-S", _LAUNCHER, str(os.getpid()), self._binary, *arguments],
+                env=etcd_environment(os.environ if self._environ is None else self._environ),
+            )
+        except OSError as error:
+            self._why = f"it could not be started: {error}"
+            self._handle(Event.EXITED)
+            return
+        self.log.info("etcd is started as process {pid}: {endpoint}", pid=self._process.pid, endpoint=self.endpoint)
+        self._timer = self._reactor.callLater(self._start_timeout, self._overdue)
+        self._probing = Deferred.fromCoroutine(self._until_it_answers())
+        self._probing.addErrback(self._probing_failed)
+
+    async def _until_it_answers(self) -> None:
+        delay, longest = PROBE_DELAYS
+        while True:
+            await deferLater(self._reactor, delay)
+            try:
+                self.version = await serving_version(self._reactor, self._client, self.endpoint)
+            except CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - kept for the report; whatever it is, the next question follows
+                self._problem = f"{type(error).__name__}: {error}"
+                delay = min(delay * 1.5, longest)
+            else:
+                break
+        self._probing = None
+        self._handle(Event.ANSWERED)
+
+    def _probing_failed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self.log.failure("what follows the start of etcd failed", failure)
+
+    def _overdue(self) -> None:
+        self._why = f"it did not answer within {self._start_timeout:g} seconds"
+        if self._problem:
+            self._why += f" (the last question ended with {self._problem})"
+        self._handle(Event.OVERDUE)
+
+    def _exited(self, how: str) -> None:
+        self._process = None
+        self._why = self._why or f"it ended with {how}"
+        self._handle(Event.PORTS_TAKEN if self._can_try_other_ports() else Event.EXITED)
+        _fire(self._exit_waiters, how)
+
+    def _can_try_other_ports(self) -> bool:
+        return (
+            self._state is State.STARTING
+            and self._port_tries < PORT_TRIES
+            and 0 in (self._wanted_ports.client, self._wanted_ports.peer)
+            and any(_ADDRESS_IN_USE in line for line in self._output.last_lines())
+        )
+
+    def _choose_ports(self) -> None:
+        self._port_tries += 1
+        self.log.info("somebody else has a port of {endpoint}: others are tried", endpoint=self.endpoint)
+        self._ports = self._fresh_ports()
+
+    def _tell_ready(self) -> None:
+        self._answered_at = self._reactor.seconds()
+        if self._kept is not None and self._ports is not None:
+            remember_ports(self._kept / "ports.json", self._ports)
+        self.log.info("etcd {version} answers at {endpoint}", version=self.version, endpoint=self.endpoint)
+        _fire(self._ready_waiters, None)
+
+    def _tell_back(self) -> None:
+        self.restarts += 1
+        self._answered_at = self._reactor.seconds()
+        self.log.warn("etcd answers again at {endpoint} (restart {n})", endpoint=self.endpoint, n=self.restarts)
+        _fire(self._ready_waiters, None)
+        if self._on_restart is not None:
+            self._on_restart()
+
+    def _tell_failed(self) -> None:
+        lines = self._output.last_lines()
+        text = f"etcd ({self._binary}) did not come up: {self._why}"
+        self._failure = StartFailed("\n  ".join([text + (", its last lines:" if lines else ""), *lines]))
+        if not self._ready_waiters:
+            self.log.error("{problem}", problem=self._failure)
+        _fire(self._ready_waiters, self._failure)
+
+    def _tell_death(self) -> None:
+        if self._answered_at and self._reactor.seconds() - self._answered_at >= STEADY_AFTER:
+            self._deaths = 0
+        self._answered_at = 0.0
+        self._deaths += 1
+        self.log.warn(
+            "etcd died: {why}; it is started again in {delay:g} s. {lines}",
+            why=self._why,
+            delay=self._restart_delay(),
+            lines="\n  ".join(["Its last lines:", *self._output.last_lines()]),
+        )
+
+    def _restart_delay(self) -> float:
+        first, longest = RESTART_DELAYS
+        return float(min(first * 2 ** min(self._deaths - 1, 30), longest))
+
+    def _wait(self) -> None:
+        self._timer = self._reactor.callLater(self._restart_delay(), self._handle, Event.WAITED)
+
+    def _terminate(self) -> None:
+        self._signal(signal.SIGTERM)
+        # a stopped process (SIGSTOP) cannot end before it goes on
+        self._signal(signal.SIGCONT)
+        self._timer = self._reactor.callLater(self._stop_grace, self._handle, Event.GRACE_OVER)
+
+    def _kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        if self._process is None:
+            return
+        try:
+            self._process.signalProcess(number)
+        except ProcessExitedAlready:
+            self.log.debug("etcd had ended before signal {number}", number=number)
+
+    def _clean_up(self) -> None:
+        directory, self._directory = self._directory, None
+        if directory is not None and self._kept is None:
+            try:
+                shutil.rmtree(directory)
+            except OSError:
+                self.log.failure("the temporary directory {path} stays", path=directory)
+
+    def _tell_stopped(self) -> None:
+        _fire(self._ready_waiters, ServiceStopped("the embedded etcd was stopped"))
+        _fire(self._stop_waiters, None)
+
+    # --- how it is run -----------------------------------------------------------------------------------------------
+
+    def _arguments(self) -> list[str]:
+        if self._directory is None:
+            self._directory = self._make_directory()
+        if self._ports is None:
+            self._ports = self._first_ports()
+        peer = f"http://{LOOPBACK}:{self._ports.peer}"
+        arguments = {
+            "name": self._member_name,
+            "data-dir": str(self._directory / "etcd"),
+            "listen-client-urls": self.endpoint,
+            "advertise-client-urls": self.endpoint,
+            "listen-peer-urls": peer,
+            "initial-advertise-peer-urls": peer,
+            "initial-cluster": f"{self._member_name}={peer}",
+            # 3.4 has another default
+            "logger": "zap",
+            "log-level": "warn",
+        }
+        return [f"--{flag}={value}" for flag, value in arguments.items()] + list(self._extra_args)
+
+    def _make_directory(self) -> Path:
+        if self._kept is None:
+            return Path(tempfile.mkdtemp(prefix="twisted-etcd-"))
+        self._kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (self._kept / "member").exists():
+            msg = f"{self._kept} is itself the data directory of an etcd: move its content to {self._kept / 'etcd'}"
+            raise OSError(msg)
+        return self._kept
+
+    def _first_ports(self) -> Ports:
+        try:
+            before = None if self._kept is None else remembered_ports(self._kept / "ports.json")
+        except ValueError as error:
+            self.log.warn("{path}/ports.json is not used, other ports are: {error}", path=self._kept, error=error)
+            before = None
+        if before is None:
+            return self._fresh_ports()
+        return Ports(self._wanted_ports.client or before.client, self._wanted_ports.peer or before.peer)
+
+    def _fresh_ports(self) -> Ports:
+        client, peer = free_ports(2)
+        return Ports(self._wanted_ports.client or client, self._wanted_ports.peer or peer)
+
+
+class _EtcdProcess(ProcessProtocol):
+    """Hands on what the process writes, and how it ended once it is reaped."""
+
+    def __init__(self, output: EtcdOutput, exited: Callable[[str], None]) -> None:
+        self._output = output
+        self._exited = exited
+
+    def connectionMade(self) -> None:
+        if self.transport is not None:
+            self.transport.closeStdin()
+
+    def outReceived(self, data: bytes) -> None:
+        self._output.received(1, data)
+
+    def errReceived(self, data: bytes) -> None:
+        self._output.received(2, data)
+
+    def processEnded(self, reason: Failure) -> None:
+        self._output.ended()
+        number = getattr(reason.value, "signal", None)
+        code = getattr(reason.value, "exitCode", None)
+        self._exited(f"signal {signal.Signals(number).name}" if number else f"exit code {code}")
+
+
+def etcd_environment(environ: Mapping[str, str], machine: str | None = None) -> dict[str, str]:
+    """
+    The environment for an etcd.
+
+    It is without ``ETCD_*``, which would change its settings, and has ``ETCD_UNSUPPORTED_ARCH`` on machines where
+    older versions refuse to run without.
+
+    :param machine: as ``platform.machine()`` says it, which is asked unless it is given.
+    """
+    clean = {name: value for name, value in environ.items() if not name.startswith("ETCD_")}
+    architecture = _GO_ARCHITECTURES.get(platform.machine() if machine is None else machine)
+    if architecture is not None:
+        clean["ETCD_UNSUPPORTED_ARCH"] = architecture
+    return clean
+
+
+def _waiting(waiters: list[Deferred[_T]]) -> Deferred[_T]:
+    """A Deferred for :func:`_fire`, which leaves the list when it is cancelled."""
+    waiter: Deferred[_T] = Deferred(waiters.remove)
+    waiters.append(waiter)
+    return waiter
+
+
+def _fire(waiters: list[Deferred[_T]], result: _T | Exception) -> None:
+    fired, waiters[:] = waiters[:], []
+    for waiter in fired:
+        if isinstance(result, Exception):
+            waiter.errback(result)
+        else:
+            waiter.callback(result)

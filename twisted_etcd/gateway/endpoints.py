@@ -1,0 +1,115 @@
+"""Where etcd is: the endpoints that a client was given, and which of them to use next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit
+
+import msgspec
+
+from twisted_etcd.errors import InvalidSettings
+
+#: The port that etcd listens on for clients unless told otherwise.
+DEFAULT_PORT = 2379
+_SCHEMES = ("http", "https")
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """
+    One address of one etcd member.
+
+    :ivar scheme: ``http`` or ``https``.
+    :ivar host: a name or an IP address, an IPv6 one without its brackets.
+    """
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """``host:port``, as the ``Host`` header has it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def secure(self) -> bool:
+        """Whether TLS is spoken there."""
+        return self.scheme == "https"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+
+def parse_endpoint(text: str, *, default_scheme: str = "http") -> Endpoint:
+    """
+    An endpoint from ``http://host:2379``, ``https://host``, ``host:2379`` or ``host``.
+
+    :param default_scheme: what a text without a scheme means.
+    :raises InvalidSettings: for anything else; the error names the text.
+    """
+    stripped = text.strip()
+    url = stripped if "://" in stripped else f"{default_scheme}://{stripped}"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        msg = f"endpoint {text!r} is no URL: {error}; write it as http://HOST:PORT"
+        raise InvalidSettings(msg) from error
+    if parts.username is not None or parts.password is not None:
+        # The text is not shown: it has a password in it.
+        msg = f"the endpoint of host {host!r} has a user in it; give username and password apart from it"
+        raise InvalidSettings(msg)
+    if parts.scheme not in _SCHEMES:
+        msg = f"endpoint {text!r} has the scheme {parts.scheme!r}; etcd is reached by http:// or https://"
+        raise InvalidSettings(msg)
+    if not host or any(character.isspace() for character in host):
+        msg = f"endpoint {text!r} names no host; write it as http://HOST:PORT"
+        raise InvalidSettings(msg)
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        msg = f"endpoint {text!r} has something behind HOST:PORT; etcd's gateway is always at its root"
+        raise InvalidSettings(msg)
+    if port == 0:
+        msg = f"endpoint {text!r} has the port 0; a client needs the port that etcd listens on"
+        raise InvalidSettings(msg)
+    return Endpoint(parts.scheme, host, DEFAULT_PORT if port is None else port)
+
+
+def parse_endpoints(given: str | Iterable[str], *, default_scheme: str = "http") -> tuple[Endpoint, ...]:
+    """
+    All endpoints of one string, of a comma list in a string, or of several strings; each once, in their order.
+
+    :raises InvalidSettings: where one is wrong, or where there is none.
+    """
+    texts = [given] if isinstance(given, str) else list(given)
+    parts = [part for text in texts for part in text.split(",") if part.strip()]
+    if not parts:
+        msg = "no endpoint is given; write for example http://127.0.0.1:2379"
+        raise InvalidSettings(msg)
+    return tuple(dict.fromkeys(parse_endpoint(part, default_scheme=default_scheme) for part in parts))
+
+
+class EndpointSet:
+    """
+    The endpoints of one client and the one that served last.
+
+    A request goes to the one that served last; one that failed is passed over until all others have failed too.
+    """
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints = tuple(endpoints)
+        self._current = 0
+
+    @property
+    def all(self) -> tuple[Endpoint, ...]:
+        """Every endpoint, in the order given."""
+        return self._endpoints
+
+    def choose(self) -> Endpoint:
+        """The endpoint that the next attempt goes to."""
+        return self._endpoints[self._current]
+
+    def failed(self, endpoint: Endpoint) -> None:
+        """An attempt at this endpoint failed: the next one goes elsewhere, where there is an elsewhere."""
+        if self.choose() == endpoint:
+            self._current = (self._current + 1) % len(self._endpoints)

@@ -1,0 +1,362 @@
+"""The one face of this room: requests and streams to an etcd cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail
+from twisted.internet.interfaces import IReactorCore, IReactorTCP, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.http_headers import Headers
+
+from twisted_etcd.errors import (
+    AuthNotEnabled,
+    EtcdError,
+    NotEtcd,
+    ServiceStopped,
+    TLSFailed,
+    TwistedEtcdError,
+    Unavailable,
+)
+from twisted_etcd.gateway.answers import read_error, read_replies, read_reply, stranger
+from twisted_etcd.gateway.connections import Connections
+from twisted_etcd.gateway.endpoints import Endpoint, EndpointSet
+from twisted_etcd.gateway.exchange import Exchange, Reply, explain
+from twisted_etcd.gateway.poststream import PostStream, open_post_stream
+from twisted_etcd.gateway.stream import StreamMalformed, StreamReceiver, StreamRefused
+from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
+from twisted_etcd.gateway.tokens import Tokens, is_stale_token
+from twisted_etcd.gateway.unary import Route, UnaryCall
+from twisted_etcd.gateway.websocket import WebSocket, open_websocket
+from twisted_etcd.schema import rpcs
+from twisted_etcd.schema.auth import AuthenticateRequest
+from twisted_etcd.schema.common import Message
+from twisted_etcd.schema.rpcs import RPC
+
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
+AnyT = TypeVar("AnyT")
+
+#: Seconds that a TCP connection may take to come about, unless told otherwise.
+CONNECT_TIMEOUT = 3.0
+#: Seconds that a request may take, unless told otherwise.
+REQUEST_TIMEOUT = 5.0
+#: Connections that requests may use at a time; the others wait their turn within their deadline.
+MAX_CONNECTIONS = 256
+#: Connections kept open between requests, for each endpoint.
+_KEPT_CONNECTIONS = 64
+#: Seconds after which a connection that nobody uses is closed.
+_IDLE_TIMEOUT = 60
+#: The longest unary answer that is taken, in bytes. etcd's own answers are bounded by the size of its database.
+_MAX_ANSWER = 1 << 30
+
+
+class IGatewayReactor(IReactorCore, IReactorTCP, IReactorTime):
+    """What this room uses of the reactor."""
+
+
+class Credentials:
+    """
+    A user and password of etcd's own authentication. Shown nowhere.
+
+    :param password: etcd's word for the secret of a user; not kept in any text.
+    """
+
+    def __init__(self, username: str, password: str) -> None:
+        self.username = username
+        self.password = password
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.username!r}, (password))"
+
+
+class Gateway:
+    """
+    An etcd cluster behind its v3 JSON gateway.
+
+    :param endpoints: the members to talk to, tried in turn.
+    :param credentials: sent once for a token; None where etcd asks for none.
+    :param connect_timeout: seconds that a connection may take to come about.
+    :param request_timeout: seconds that a request may take in all, unless it brings its own.
+    :param max_connections: how many requests are on the wire at a time; the rest wait within their deadline.
+    :param random: gives numbers from 0 up to 1; for the waits between attempts.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IGatewayReactor,
+        endpoints: Sequence[Endpoint],
+        *,
+        tls: TLSSettings,
+        credentials: Credentials | None,
+        connect_timeout: float,
+        request_timeout: float,
+        max_connections: int,
+        random: Callable[[], float],
+    ) -> None:
+        self.request_timeout = request_timeout
+        self.random = random
+        self._reactor = reactor
+        self._endpoints = EndpointSet(endpoints)
+        self._connect_timeout = connect_timeout
+        self._connections = Connections(reactor, TLSTrust(tls), connect_timeout)
+        self._pool = HTTPConnectionPool(reactor, persistent=True)
+        self._pool.maxPersistentPerHost = _KEPT_CONNECTIONS
+        self._pool.cachedConnectionTimeout = _IDLE_TIMEOUT
+        http = HTTPClient(Agent.usingEndpointFactory(reactor, self._connections, self._pool))
+        self._exchange = Exchange(http, reactor, _MAX_ANSWER)
+        self._turns = DeferredSemaphore(max_connections)
+        self._headers = ("", Headers({name: [value] for name, value in self._header_values("").items()}))
+        self._calls: set[UnaryCall[Any]] = set()
+        self._opening: set[Deferred[Any]] = set()
+        self._stopped = False
+        self._tokens = Tokens(lambda: self._authenticate(credentials)) if credentials else None
+        self._route = self._make_route(self._tokens)
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def unary(
+        self, rpc: RPC[RequestT, ResponseT], request: RequestT, *, timeout: float | None = None
+    ) -> Deferred[ResponseT]:
+        """
+        One request, one answer.
+
+        :param timeout: seconds for all of it; the gateway's ``request_timeout`` where it is None.
+        :raises EtcdError: what etcd answered.
+        :raises Unavailable: it was certainly not applied.
+        :raises OutcomeUnknown: a write that may have been applied.
+        :raises DeadlineExceeded: a read without an answer in time.
+        """
+        return self._unary(self._route, rpc, request, timeout)
+
+    def _unary(
+        self, route: Route, rpc: RPC[RequestT, ResponseT], request: RequestT, timeout: float | None
+    ) -> Deferred[ResponseT]:
+        return self._call(
+            route,
+            rpc,
+            rpc.encode(request),
+            lambda reply, endpoint: read_reply(rpc, reply, endpoint),
+            repeatable=rpcs.repeatable(rpc, request),
+            timeout=timeout,
+        )
+
+    def batch(
+        self, rpc: RPC[RequestT, ResponseT], requests: Sequence[RequestT], *, timeout: float | None = None
+    ) -> Deferred[list[ResponseT]]:
+        """
+        Several requests of a streaming call in one POST, and what etcd answered to them.
+
+        There can be fewer answers than requests: etcd leaves out those that it read too late. Errors as for
+        :meth:`unary`.
+        """
+        body = b"\n".join(rpc.encode(request) for request in requests)
+        return self._call(
+            self._route,
+            rpc,
+            body,
+            lambda reply, endpoint: read_replies(rpc, reply, endpoint),
+            repeatable=all(rpcs.repeatable(rpc, request) for request in requests),
+            timeout=timeout,
+        )
+
+    def _call(
+        self,
+        route: Route,
+        rpc: RPC[Any, Any],
+        body: bytes,
+        read: Callable[[Reply, str], AnyT],
+        *,
+        repeatable: bool,
+        timeout: float | None,
+    ) -> Deferred[AnyT]:
+        if self._stopped:
+            return fail(ServiceStopped(f"the client was stopped before {rpc.name}"))
+        call = UnaryCall(
+            route,
+            rpc,
+            body,
+            read,
+            repeatable=repeatable,
+            timeout=self.request_timeout if timeout is None else timeout,
+        )
+        self._calls.add(call)
+
+        def done(result: AnyT) -> AnyT:
+            self._calls.discard(call)
+            return result
+
+        return call.start().addBoth(done)
+
+    def _post(self, endpoint: Endpoint, path: str, token: str, body: bytes) -> Deferred[Reply]:
+        return self._turns.run(
+            lambda: Deferred.fromCoroutine(self._exchange.post(f"{endpoint}{path}", self._headers_with(token), body))
+        )
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All endpoints, in the order given."""
+        return self._endpoints.all
+
+    # --- streams ----------------------------------------------------------------------------------------------------
+
+    def choose(self) -> Endpoint:
+        """The endpoint that a stream would be opened to now."""
+        return self._endpoints.choose()
+
+    def failed(self, endpoint: Endpoint) -> None:
+        """A stream to this endpoint broke or could not be opened: what comes next goes elsewhere if it can."""
+        self._endpoints.failed(endpoint)
+
+    def open_post_stream(
+        self, rpc: RPC[Any, Any], body: bytes, receiver: StreamReceiver, *, endpoint: Endpoint
+    ) -> Deferred[PostStream]:
+        """
+        A POST whose answer does not end, on a connection of its own.
+
+        :param body: all that the server will be told.
+        :raises EtcdError: where etcd refused it.
+        :raises Unavailable: where the endpoint could not be reached, or was not etcd.
+        """
+
+        async def opening(token: str) -> PostStream:
+            headers = {"Grpc-Metadata-hasleader": "true", **self._header_values(token)}
+            return await open_post_stream(
+                self._connections.to(endpoint),
+                f"{endpoint}{rpc.path}",
+                headers,
+                body,
+                receiver,
+                clock=self._reactor,
+                head_timeout=self._connect_timeout + self.request_timeout,
+            )
+
+        return self._open(opening, rpc, endpoint)
+
+    def open_websocket(
+        self, rpc: RPC[Any, Any], receiver: StreamReceiver, *, endpoint: Endpoint
+    ) -> Deferred[WebSocket]:
+        """
+        A stream in both directions. A token travels as a subprotocol, which not every etcd reads.
+
+        :raises EtcdError: where etcd refused it.
+        :raises Unavailable: where the endpoint could not be reached, was not etcd, or refuses WebSockets.
+        """
+
+        async def opening(token: str) -> WebSocket:
+            return await open_websocket(
+                self._connections.to(endpoint),
+                host=endpoint.authority,
+                path=rpc.path,
+                subprotocols=("Bearer", token) if token else (),
+                receiver=receiver,
+                clock=self._reactor,
+                handshake_timeout=self._connect_timeout,
+            )
+
+        return self._open(opening, rpc, endpoint)
+
+    def _open(
+        self, opening: Callable[[str], Coroutine[Deferred[Any], Any, AnyT]], rpc: RPC[Any, Any], endpoint: Endpoint
+    ) -> Deferred[AnyT]:
+        if self._stopped:
+            return fail(ServiceStopped(f"the client was stopped before {rpc.name}"))
+
+        async def attempt() -> AnyT:
+            token = await self._tokens.current() if self._tokens else ""
+            try:
+                return await opening(token)
+            except StreamRefused as refused:
+                error = self._refusal(rpc, endpoint, refused)
+                raise error from refused
+            except (CancelledError, TwistedEtcdError):
+                raise
+            except StreamMalformed as malformed:
+                raise NotEtcd(f"no stream for {rpc.name}", {str(endpoint): str(malformed)}) from malformed
+            except Exception as error:
+                why, tls = explain(Failure())
+                raise (TLSFailed if tls else Unavailable)(f"no stream for {rpc.name}", {str(endpoint): why}) from error
+
+        deferred = Deferred.fromCoroutine(attempt())
+        self._opening.add(deferred)
+
+        def done(result: AnyT) -> AnyT:
+            self._opening.discard(deferred)
+            return result
+
+        return deferred.addBoth(done)
+
+    @staticmethod
+    def _refusal(rpc: RPC[Any, Any], endpoint: Endpoint, refused: StreamRefused) -> EtcdError | Unavailable:
+        answered = read_error(refused.status, refused.body, rpc.path)
+        if answered is not None:
+            return answered
+        why = stranger(refused.status, "", refused.body)
+        return NotEtcd(f"no stream for {rpc.name}", {str(endpoint): why})
+
+    def renews(self, error: Exception) -> bool:
+        """
+        Whether an error that a stream was given is about its token, and a new token may do. The old one is forgotten.
+        """
+        if self._tokens is None or not isinstance(error, EtcdError) or not is_stale_token(error):
+            return False
+        self._tokens.forget()
+        return True
+
+    # --- tokens and headers -----------------------------------------------------------------------------------------
+
+    def _authenticate(self, credentials: Credentials) -> Deferred[str]:
+        request = AuthenticateRequest(name=credentials.username, password=credentials.password)
+        calling = self._unary(self._make_route(None), rpcs.AUTHENTICATE, request, None)
+
+        def without_authentication(failure: Failure) -> str:
+            failure.trap(AuthNotEnabled)
+            self._log.warn("etcd has authentication off; the user {user} goes unused", user=credentials.username)
+            return ""
+
+        return calling.addCallbacks(lambda response: response.token, without_authentication)
+
+    def _make_route(self, tokens: Tokens | None) -> Route:
+        return Route(clock=self._reactor, endpoints=self._endpoints, post=self._post, tokens=tokens, random=self.random)
+
+    @staticmethod
+    def _header_values(token: str) -> dict[str, str]:
+        values = {"Accept": "application/json", "Content-Type": "application/json"}
+        return {**values, "Authorization": token} if token else values
+
+    def _headers_with(self, token: str) -> Headers:
+        if self._headers[0] != token:
+            self._headers = (token, Headers({name: [value] for name, value in self._header_values(token).items()}))
+        return self._headers[1]
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    @property
+    def connection_count(self) -> int:
+        """How many sockets are open."""
+        return self._connections.count
+
+    def stop(self) -> Deferred[None]:
+        """
+        End all that is under way, and close every socket.
+
+        :return: fires when the last of them has gone. Calls fail with :class:`~twisted_etcd.errors.ServiceStopped`.
+        """
+        self._stopped = True
+        for call in tuple(self._calls):
+            call.stop()
+        for opening in tuple(self._opening):
+            opening.cancel()
+
+        def closed(_: object) -> Deferred[None]:
+            self._connections.abort()
+            return self._connections.all_gone()
+
+        closing: Deferred[Any] = self._pool.closeCachedConnections()
+        return closing.addCallback(closed)

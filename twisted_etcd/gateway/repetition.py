@@ -1,0 +1,69 @@
+"""
+When a request is sent again, and when it is not: the policy, apart from all I/O.
+
+A request that certainly did not reach etcd is sent again, whatever it is. One that may have reached it is sent again
+only where doing it twice is the same as doing it once.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+
+import msgspec
+
+from twisted_etcd.errors import EtcdError
+from twisted_etcd.gateway.exchange import Reach
+
+#: Seconds: the longest wait after the first failed round of all endpoints, doubled with each further round.
+FIRST_BACKOFF = 0.05
+#: Seconds: the longest wait between two rounds.
+LONGEST_BACKOFF = 1.0
+
+
+class Next(enum.Enum):
+    """What follows a failed attempt."""
+
+    #: Try again, elsewhere where there is an elsewhere.
+    AGAIN = "again"
+    #: The answer stands: give it to the caller.
+    FAIL = "fail"
+    #: Nobody can say whether the write was applied: tell the caller so.
+    UNKNOWN = "unknown"
+
+
+def after_break(reach: Reach, *, repeatable: bool) -> Next:
+    """What follows an attempt that got no answer."""
+    if reach is Reach.NOT_SENT or repeatable:
+        return Next.AGAIN
+    return Next.UNKNOWN
+
+
+def after_error(error: EtcdError, *, repeatable: bool) -> Next:
+    """What follows an attempt that etcd answered with an error."""
+    if error.may_be_applied and not repeatable:
+        return Next.UNKNOWN
+    return Next.AGAIN if error.concerns_member else Next.FAIL
+
+
+class Backoff(msgspec.Struct):
+    """
+    The waits between rounds over all endpoints: doubling, with full jitter.
+
+    :ivar random: gives numbers from 0 up to 1.
+    """
+
+    random: Callable[[], float]
+    first: float = FIRST_BACKOFF
+    longest: float = LONGEST_BACKOFF
+    rounds: int = 0
+
+    def next(self) -> float:
+        """Seconds to wait before the next round."""
+        bound = min(self.longest, self.first * 2.0 ** min(self.rounds, 30))
+        self.rounds += 1
+        return self.random() * bound
+
+    def reset(self) -> None:
+        """Begin anew, after a success."""
+        self.rounds = 0

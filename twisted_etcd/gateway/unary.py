@@ -1,0 +1,198 @@
+"""One request and its one answer: attempts at one endpoint after the other, inside one deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from twisted_etcd.errors import (
+    DeadlineExceeded,
+    EtcdError,
+    NotEtcd,
+    OutcomeUnknown,
+    RequestFailed,
+    ServerDeadlineExceeded,
+    ServerUnavailable,
+    ServiceStopped,
+    TLSFailed,
+    Unavailable,
+)
+from twisted_etcd.gateway.endpoints import Endpoint, EndpointSet
+from twisted_etcd.gateway.exchange import ExchangeFailed, Reach, Reply
+from twisted_etcd.gateway.repetition import Backoff, Next, after_break, after_error
+from twisted_etcd.gateway.tokens import Tokens, is_stale_token
+from twisted_etcd.schema.rpcs import RPC
+
+ResultT = TypeVar("ResultT")
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What a call needs of its gateway.
+
+    :ivar post: sends a body to a path of an endpoint, with a token where it is not empty.
+    :ivar tokens: where the token comes from; None without a user.
+    :ivar random: gives numbers from 0 up to 1, for the waits between attempts.
+    """
+
+    clock: IReactorTime
+    endpoints: EndpointSet
+    post: Callable[[Endpoint, str, str, bytes], Deferred[Reply]]
+    tokens: Tokens | None
+    random: Callable[[], float]
+
+
+class UnaryCall(Generic[ResultT]):
+    """
+    A call under way.
+
+    :param read: what a whole HTTP answer of the endpoint of that URL means.
+    :param repeatable: whether it may be sent again although etcd may have acted on it.
+    :param timeout: seconds for all of it: waiting for a connection and a token, every attempt, and the last body.
+    """
+
+    def __init__(
+        self,
+        route: Route,
+        rpc: RPC[Any, Any],
+        body: bytes,
+        read: Callable[[Reply, str], ResultT],
+        *,
+        repeatable: bool,
+        timeout: float,
+    ) -> None:
+        self._route = route
+        self._rpc = rpc
+        self._body = body
+        self._read = read
+        self._repeatable = repeatable
+        self._timeout = timeout
+        self._tried: dict[str, str] = {}
+        #: Set once the call is to end, whatever its attempt is at: makes the error from how far that attempt got.
+        self._verdict: Callable[[Reach], Exception] | None = None
+        self._last_answer: EtcdError | None = None
+        self._running: Deferred[ResultT] | None = None
+
+    def start(self) -> Deferred[ResultT]:
+        """Begin; the Deferred fires with the response, and cancelling it closes the connection in use."""
+        outer: Deferred[ResultT] = Deferred(lambda _: self._abandon(lambda _reach: CancelledError()))
+        timer = self._route.clock.callLater(self._timeout, self._abandon, self._expired)
+
+        def done(result: ResultT | Failure) -> None:
+            if timer.active():
+                timer.cancel()
+            self._running = None
+            if isinstance(result, Failure):
+                outer.errback(result)
+            else:
+                outer.callback(result)
+
+        self._running = Deferred.fromCoroutine(self._run())
+        self._running.addBoth(done)
+        return outer
+
+    def stop(self) -> None:
+        """End it now, with :class:`~twisted_etcd.errors.ServiceStopped`."""
+        self._abandon(lambda _reach: ServiceStopped(f"the client was stopped while {self._rpc.name} was under way"))
+
+    def _abandon(self, verdict: Callable[[Reach], Exception]) -> None:
+        if self._running is not None and self._verdict is None:
+            self._verdict = verdict
+            self._running.cancel()
+
+    def _expired(self, reach: Reach) -> Exception:
+        text = f"{self._rpc.name} got no answer within {self._timeout:g} s"
+        if reach is Reach.NOT_SENT:
+            if self._last_answer is not None:
+                return self._last_answer
+            if self._tried or not self._repeatable:
+                return Unavailable(f"{text}; it was not applied", self._tried)
+        if self._repeatable:
+            return DeadlineExceeded(text, self._tried)
+        return OutcomeUnknown(f"{text}; it may have been applied", self._tried)
+
+    async def _run(self) -> ResultT:
+        try:
+            return await self._attempts()
+        except (ExchangeFailed, CancelledError) as ended:
+            if self._verdict is None:
+                raise
+            # Between two attempts nothing is under way.
+            reach = ended.reach if isinstance(ended, ExchangeFailed) else Reach.NOT_SENT
+            raise self._verdict(reach) from ended
+
+    async def _attempts(self) -> ResultT:
+        """Round after round over the endpoints, until an answer stands or the call is ended from outside."""
+        backoff = Backoff(self._route.random)
+        endpoints = self._route.endpoints
+        while True:
+            hopeless: list[Unavailable] = []
+            for _ in endpoints.all:
+                endpoint = endpoints.choose()
+                try:
+                    return await self._attempt(endpoint)
+                except ExchangeFailed as broken:
+                    if self._verdict is not None:
+                        raise
+                    self._broke(endpoint, broken)
+                    if broken.tls:
+                        hopeless.append(TLSFailed(f"no TLS with any endpoint for {self._rpc.name}"))
+                except NotEtcd as stranger:
+                    self._tried.update(stranger.tried)
+                    hopeless.append(stranger)
+                except EtcdError as error:
+                    self._answered(endpoint, error)
+                endpoints.failed(endpoint)
+            if len(hopeless) == len(endpoints.all):
+                # Waiting does not mend a certificate or a wrong address.
+                raise type(hopeless[-1])(str(hopeless[-1].args[0]), self._tried)
+            await deferLater(self._route.clock, backoff.next())
+
+    def _broke(self, endpoint: Endpoint, broken: ExchangeFailed) -> None:
+        self._tried[str(endpoint)] = broken.why
+        self._last_answer = None
+        if after_break(broken.reach, repeatable=self._repeatable) is Next.UNKNOWN:
+            raise self._unknown() from broken
+
+    def _answered(self, endpoint: Endpoint, error: EtcdError) -> None:
+        self._tried[str(endpoint)] = str(error)
+        self._last_answer = error
+        following = after_error(error, repeatable=self._repeatable)
+        if following is Next.UNKNOWN:
+            raise self._unknown() from error
+        if following is Next.FAIL:
+            raise error
+
+    def _unknown(self) -> OutcomeUnknown:
+        return OutcomeUnknown(f"{self._rpc.name} was sent and not confirmed; it may have been applied", self._tried)
+
+    async def _attempt(self, endpoint: Endpoint) -> ResultT:
+        token = await self._token()
+        try:
+            return await self._once(endpoint, token)
+        except EtcdError as error:
+            if self._route.tokens is None or not is_stale_token(error):
+                raise
+            # etcd refused it before doing anything, so even a write may go again, with a new token.
+            self._route.tokens.refused(token)
+        return await self._once(endpoint, await self._token())
+
+    async def _once(self, endpoint: Endpoint, token: str) -> ResultT:
+        reply = await self._route.post(endpoint, self._rpc.path, token, self._body)
+        return self._read(reply, str(endpoint))
+
+    async def _token(self) -> str:
+        if self._route.tokens is None:
+            return ""
+        try:
+            return await self._route.tokens.current()
+        except (RequestFailed, ServerDeadlineExceeded, ServerUnavailable) as failed:
+            # Whatever became of the request for a token, this call was not sent.
+            tried = failed.tried if isinstance(failed, RequestFailed) else {"auth/authenticate": str(failed)}
+            raise Unavailable(f"{self._rpc.name} needs a token and got none", tried) from failed
