@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import treq.testing
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
+from twisted.web.client import ResponseNeverReceived
 from twisted.web.iweb import IAgent
 from twisted.web.resource import Resource
 from zope.interface import implementer
@@ -90,8 +91,10 @@ class Network:
             return fail(Refused())
         return self._through.request(method, uri, headers, bodyProducer)
 
-    def _cancelled(self, _request: Deferred[object]) -> None:
+    def _cancelled(self, request: Deferred[object]) -> None:
         self.cancelled += 1
+        # as Twisted's own agent says it
+        request.errback(ResponseNeverReceived([Failure(CancelledError())]))
 
 
 class Answers(Resource):
@@ -201,6 +204,27 @@ def test_a_question_that_is_not_answered_is_asked_again(world: World) -> None:
     assert world.network.cancelled == 1
     world.reactor.advance(0.5)
     assert ready.called
+
+
+def test_no_question_follows_the_end_of_the_process(world: World) -> None:
+    world.network.swallows = True
+    ready = world.etcd.when_ready()
+    world.etcd.startService()
+    world.reactor.advance(0.02)
+    world.process.ends(1)
+    failure_of(ready)
+    assert world.network.cancelled == 1
+    assert world.reactor.getDelayedCalls() == []
+
+
+def test_a_question_to_a_dead_process_does_not_speak_for_the_next(world: World) -> None:
+    world.network.swallows = True
+    world.etcd.startService()
+    world.reactor.advance(0.02)
+    world.process.says(TAKEN)
+    world.process.ends(1)
+    assert world.network.cancelled == 1
+    assert len(world.reactor.getDelayedCalls()) == 2, "the next question, and the time that the start may take"
 
 
 def test_questions_come_seldom_when_it_takes_long(world: World) -> None:

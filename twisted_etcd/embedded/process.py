@@ -270,18 +270,19 @@ class EmbeddedEtcd(Service):
             return
         self.log.info("etcd is started as process {pid}: {endpoint}", pid=self._process.pid, endpoint=self.endpoint)
         self._timer = self._reactor.callLater(self._start_timeout, self._overdue)
-        self._probing = Deferred.fromCoroutine(self._until_it_answers())
+        self._probing = Deferred.fromCoroutine(self._until_it_answers(self._process))
         self._probing.addErrback(self._probing_failed)
 
-    async def _until_it_answers(self) -> None:
+    async def _until_it_answers(self, process: IProcessTransport) -> None:
         delay, longest = PROBE_DELAYS
         while True:
             await deferLater(self._reactor, delay)
             try:
                 self.version = await serving_version(self._reactor, self._client, self.endpoint)
-            except CancelledError:
-                raise
-            except Exception as error:  # noqa: BLE001 - kept for the report; whatever it is, the next question follows
+            except Exception as error:
+                # a cancelled request fails with whatever its HTTP client makes of it
+                if self._process is not process or self._probing is None:
+                    raise CancelledError from error
                 self._problem = f"{type(error).__name__}: {error}"
                 delay = min(delay * 1.5, longest)
             else:

@@ -78,6 +78,8 @@ class _CountedEndpoint:
         self._open_sockets = open_sockets
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
+        # Twisted's HTTP client would log two lines for each connection.
+        cast("Any", protocolFactory).noisy = False
         connecting: Deferred[Any] = self._endpoint.connect(_Counting(protocolFactory, self._open_sockets))
         # The caller expects its own protocol, not what stands before it.
         return connecting.addCallback(lambda wrapper: cast("IProtocol", wrapper.wrappedProtocol))
