@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import gc
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import STDLibLogObserver, globalLogBeginner
 
-from tests.etcds import binaries, new_etcd
+from tests.etcds import FreshEtcd, binaries, new_etcd
 from tests.guards import clean_reactor, logged_errors
 from twisted_etcd.embedded.process import EmbeddedEtcd
 
 __all__ = ["clean_reactor", "logged_errors"]
-
-FreshEtcd = Callable[..., "Deferred[EmbeddedEtcd]"]
 
 _numbers = itertools.count(1)
 
@@ -37,7 +36,8 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session", params=[path for _, path in binaries()], ids=[label for label, _ in binaries()])
 def etcd_binary(request: pytest.FixtureRequest) -> Path:
     """The program of each etcd version under test."""
-    return request.param
+    binary: Path = request.param
+    return binary
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +61,7 @@ def fresh_etcd(etcd_binary: Path) -> Iterator[FreshEtcd]:
     """
     servers: list[EmbeddedEtcd] = []
 
-    def start(**options: object) -> Deferred[EmbeddedEtcd]:
+    def start(**options: Any) -> Deferred[EmbeddedEtcd]:  # noqa: ANN401 - as EmbeddedEtcd has them
         server = new_etcd(etcd_binary, **options)
         servers.append(server)
         server.startService()

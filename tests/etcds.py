@@ -6,15 +6,20 @@ import functools
 import os
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from treq.client import HTTPClient
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from twisted_etcd.embedded.binary import distro_binary
 from twisted_etcd.embedded.process import EmbeddedEtcd
 
+#: What the fixture ``fresh_etcd`` gives: takes what ``EmbeddedEtcd`` takes.
+FreshEtcd = Callable[..., Deferred[EmbeddedEtcd]]
 #: Further binaries to test with: paths with ``:`` between them.
 VARIABLE = "TWISTED_ETCD_TEST_ETCD"
 
@@ -41,7 +46,7 @@ def http_client() -> HTTPClient:
     return HTTPClient(Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False)))
 
 
-def new_etcd(binary: Path, **options: object) -> EmbeddedEtcd:
+def new_etcd(binary: Path, **options: Any) -> EmbeddedEtcd:  # noqa: ANN401 - as EmbeddedEtcd has them
     """
     An etcd that is not started yet, with its data in a temporary directory unless ``data_dir`` is given.
 

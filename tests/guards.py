@@ -11,8 +11,9 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.process import reapProcessHandlers
 from twisted.internet.task import deferLater
-from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 #: Seconds between two looks at a reactor that is not clean, and how many looks there are.
 LOOK_EVERY, LOOKS = 0.01, 200
@@ -22,6 +23,7 @@ FOREIGN_NAMESPACES = ("etcd",)
 UNHANDLED = "Unhandled error in Deferred:"
 
 
+@implementer(ILogObserver)
 class LoggedErrors:
     """The errors and failures that were logged during a test and not yet flushed."""
 
@@ -70,7 +72,7 @@ def logged_errors() -> Iterator[LoggedErrors]:
 
 
 @pytest.fixture(autouse=True)
-def clean_reactor(logged_errors: LoggedErrors) -> Iterator[None]:  # noqa: ARG001 - what is logged until the end counts
+def clean_reactor(logged_errors: LoggedErrors) -> Iterator[None]:
     """Fails a test that leaves a delayed call, a socket or a child process in the reactor."""
     pytest_twisted.blockon(deferLater(reactor, 0))
     before = _contents()

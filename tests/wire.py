@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from twisted.internet import reactor
+from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import IHalfCloseableProtocol, IListeningPort, ITCPTransport
@@ -48,14 +49,19 @@ class Peer(Protocol):
     """One end of a connection."""
 
     def __init__(self) -> None:
-        self.data = b""
+        self.data = bytearray()
         self.lost: Failure | None = None
         self.finished = False
+        self.made: Callable[[], None] | None = None
         self._event = Event()
 
     @property
     def socket(self) -> ITCPTransport:
         return cast("ITCPTransport", self.transport)
+
+    def connectionMade(self) -> None:
+        if self.made is not None:
+            self.made()
 
     def dataReceived(self, data: bytes) -> None:
         self.data += data
@@ -71,6 +77,12 @@ class Peer(Protocol):
     async def until_received(self, part: bytes) -> None:
         await self.until(lambda: part in self.data)
 
+    async def end(self) -> None:
+        """Close it, unless it has gone already."""
+        if self.lost is None:
+            self.socket.abortConnection()
+        await self.until_lost()
+
     async def until_lost(self) -> Failure:
         await self.until(lambda: self.lost is not None)
         assert self.lost is not None
@@ -81,11 +93,11 @@ class Peer(Protocol):
 class HalfClosingPeer(Peer):
     """Is told when the other side has finished, and may go on."""
 
-    def readConnectionLost(self) -> None:  # noqa: N802
+    def readConnectionLost(self) -> None:
         self.finished = True
         self._event.happened()
 
-    def writeConnectionLost(self) -> None:  # noqa: N802
+    def writeConnectionLost(self) -> None:
         """Nothing to note: it was this side that finished."""
 
     async def until_finished(self) -> None:
@@ -99,7 +111,7 @@ class Listener:
         self.peers: list[Peer] = []
         self._make = make
         self._event = Event()
-        port: IListeningPort = cast("Any", reactor).listenTCP(0, _Peers(self._connected), interface=LOOPBACK)
+        port: IListeningPort = cast("Any", reactor).listenTCP(0, _Peers(self._connecting), interface=LOOPBACK)
         self._listening = port
         self.port: int = cast("Any", port.getHost()).port
 
@@ -111,11 +123,14 @@ class Listener:
     def endpoint(self) -> TCP4ClientEndpoint:
         return TCP4ClientEndpoint(cast("Any", reactor), LOOPBACK, self.port)
 
-    def _connected(self) -> Peer:
+    def _connecting(self) -> Peer:
         peer = self._make()
+        peer.made = lambda: self._connected(peer)
+        return peer
+
+    def _connected(self, peer: Peer) -> None:
         self.peers.append(peer)
         self._event.happened()
-        return peer
 
     async def peer(self, number: int = 0) -> Peer:
         """The peer of that number, counted from 0, once it has connected."""
@@ -125,9 +140,7 @@ class Listener:
     async def close(self) -> None:
         await cast("Any", self._listening).stopListening()
         for peer in self.peers:
-            if peer.transport is not None and peer.lost is None:
-                peer.socket.abortConnection()
-            await peer.until_lost()
+            await peer.end()
 
 
 class _Peers(Factory):
@@ -155,10 +168,10 @@ class ClockedReactor(Clock):
         self.listenTCP = real.listenTCP
         self.connectTCP = real.connectTCP
 
-    def callLater(self, when: float, what: Callable[..., object], *args: object, **kwargs: object) -> Any:
-        call = super().callLater(when, what, *args, **kwargs)
-        self._event.happened()
-        return call
+    def callLater(self, when: float, what: Callable[..., object], *args: object, **kwargs: object) -> DelayedCall:
+        # Told later: whoever asks for a call does not expect it before it knows of it.
+        cast("Any", reactor).callLater(0, self._event.happened)
+        return super().callLater(when, what, *args, **kwargs)
 
     async def until_waiting(self, count: int = 1) -> None:
         """Until so many calls wait for the time to pass."""

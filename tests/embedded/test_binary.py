@@ -1,10 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from twisted_etcd.embedded import binary
 from twisted_etcd.embedded.binary import distro_binary, find_binary
 from twisted_etcd.errors import BinaryNotFound
 
@@ -48,7 +48,9 @@ def test_a_relative_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     ],
     ids=["missing", "directory", "not executable"],
 )
-def test_a_given_path_that_cannot_be_run_is_refused_in_one_line(tmp_path: Path, make, why: str) -> None:
+def test_a_given_path_that_cannot_be_run_is_refused_in_one_line(
+    tmp_path: Path, make: Callable[[Path], object], why: str
+) -> None:
     path = tmp_path / "etcd"
     make(path)
     with pytest.raises(BinaryNotFound) as caught:
@@ -77,12 +79,12 @@ def test_a_wrapper_of_another_environment_is_better_than_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = wrapper(tmp_path / "etcd")
-    monkeypatch.setattr(binary.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert find_binary(environ={"PATH": str(tmp_path)}) == theirs
 
 
 def test_without_any_etcd_one_line_tells_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binary.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BinaryNotFound) as caught:
         find_binary(environ={"PATH": str(tmp_path)})
     assert str(caught.value) == (

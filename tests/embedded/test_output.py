@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import itertools
+from typing import cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.logger import LogEvent, Logger, LogLevel, formatEvent
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent
 
 from twisted_etcd.embedded.output import KEPT_LINES, LONGEST_LINE, EtcdOutput
 
@@ -13,7 +16,7 @@ class Output:
 
     def __init__(self) -> None:
         self.events: list[LogEvent] = []
-        self.etcd = EtcdOutput(Logger(namespace="etcd", observer=self.events.append))
+        self.etcd = EtcdOutput(Logger(namespace="etcd", observer=cast("ILogObserver", self.events.append)))
 
     def said(self) -> list[tuple[LogLevel, str]]:
         return [(event["log_level"], formatEvent(event)) for event in self.events]
@@ -64,7 +67,7 @@ def test_lines_may_be_cut_anywhere(cuts: list[int]) -> None:
     data = b"first line\nsecond\n\nthe third \xc3\xa9 line\nfourth"
     output = Output()
     edges = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         output.etcd.received(2, data[start:end])
     output.etcd.ended()
     assert output.etcd.last_lines() == ["first line", "second", "the third é line", "fourth"]

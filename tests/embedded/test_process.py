@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -22,7 +23,7 @@ from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 
-from tests.etcds import http_client, new_etcd, version
+from tests.etcds import FreshEtcd, http_client, new_etcd, version
 from twisted_etcd.embedded import process
 from twisted_etcd.embedded.binary import distro_binary
 from twisted_etcd.embedded.ports import Ports, free_ports
@@ -34,7 +35,7 @@ KEY, VALUE = "Z3JlZXRpbmc=", "aGVsbG8="
 LARGE = "aGVs" * 1000
 
 
-async def post(etcd: EmbeddedEtcd, path: str, body: dict[str, object]) -> dict[str, object]:
+async def post(etcd: EmbeddedEtcd, path: str, body: dict[str, object]) -> Any:  # noqa: ANN401 - JSON
     return await treq.json_content(await http_client().post(f"{etcd.endpoint}/v3/{path}", json=body))
 
 
@@ -47,6 +48,12 @@ async def value(etcd: EmbeddedEtcd) -> object:
     return answer["kvs"][0]["value"] if "kvs" in answer else None
 
 
+def assert_gone(pid: int | None) -> None:
+    assert pid is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
 def data_directory(etcd: EmbeddedEtcd) -> Path:
     """Where the running process has its data, as the process itself was told."""
     arguments = Path(f"/proc/{etcd.pid}/cmdline").read_bytes().split(b"\0")
@@ -54,7 +61,7 @@ def data_directory(etcd: EmbeddedEtcd) -> Path:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_first_request_is_answered(fresh_etcd, etcd_binary: Path) -> None:
+async def test_the_first_request_is_answered(fresh_etcd: FreshEtcd, etcd_binary: Path) -> None:
     etcd = await fresh_etcd()
     await put(etcd)
     assert await value(etcd) == VALUE
@@ -62,7 +69,7 @@ async def test_the_first_request_is_answered(fresh_etcd, etcd_binary: Path) -> N
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_listens_on_loopback_alone(fresh_etcd) -> None:
+async def test_it_listens_on_loopback_alone(fresh_etcd: FreshEtcd) -> None:
     etcd = await fresh_etcd()
     # every address of 127/8 is this machine's, and only the one is listened on
     assert await value(etcd) is None
@@ -72,7 +79,7 @@ async def test_it_listens_on_loopback_alone(fresh_etcd) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_after_a_kill_it_comes_back_with_its_data_at_the_same_address(fresh_etcd) -> None:
+async def test_after_a_kill_it_comes_back_with_its_data_at_the_same_address(fresh_etcd: FreshEtcd) -> None:
     restarts = []
     etcd = await fresh_etcd(on_restart=lambda: restarts.append(1))
     await put(etcd)
@@ -95,12 +102,13 @@ async def test_a_temporary_directory_is_gone_after_the_stop(etcd_binary: Path) -
     assert directory.is_dir()
     await etcd.stopService()
     assert not directory.parent.exists()
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    assert_gone(pid)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_kept_directory_has_data_and_address_for_the_next_service(fresh_etcd, tmp_path: Path) -> None:
+async def test_a_kept_directory_has_data_and_address_for_the_next_service(
+    fresh_etcd: FreshEtcd, tmp_path: Path
+) -> None:
     first = await fresh_etcd(data_dir=tmp_path / "data")
     await put(first)
     endpoint = first.endpoint
@@ -111,7 +119,7 @@ async def test_a_kept_directory_has_data_and_address_for_the_next_service(fresh_
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_same_service_can_be_started_again(fresh_etcd) -> None:
+async def test_the_same_service_can_be_started_again(fresh_etcd: FreshEtcd) -> None:
     etcd = await fresh_etcd()
     await put(etcd)
     await etcd.stopService()
@@ -126,12 +134,11 @@ async def test_a_stop_during_the_start_leaves_nothing(etcd_binary: Path) -> None
     etcd.startService()
     pid = etcd.pid
     await etcd.stopService()
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    assert_gone(pid)
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_etcd_that_hangs_is_stopped_all_the_same(fresh_etcd) -> None:
+async def test_an_etcd_that_hangs_is_stopped_all_the_same(fresh_etcd: FreshEtcd) -> None:
     etcd = await fresh_etcd()
     etcd.kill("STOP")
     exited = etcd.when_exited()
@@ -140,7 +147,9 @@ async def test_an_etcd_that_hangs_is_stopped_all_the_same(fresh_etcd) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_ports_that_somebody_else_took_are_replaced(fresh_etcd, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_ports_that_somebody_else_took_are_replaced(
+    fresh_etcd: FreshEtcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket() as theirs, socket.socket() as theirs_too:
         for each in (theirs, theirs_too):
             each.bind(("127.0.0.1", 0))
@@ -156,7 +165,7 @@ async def test_ports_that_somebody_else_took_are_replaced(fresh_etcd, monkeypatc
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_wanted_port_that_is_taken_fails_the_start_and_says_so(fresh_etcd) -> None:
+async def test_a_wanted_port_that_is_taken_fails_the_start_and_says_so(fresh_etcd: FreshEtcd) -> None:
     with socket.socket() as theirs:
         theirs.bind(("127.0.0.1", 0))
         theirs.listen()
@@ -166,7 +175,7 @@ async def test_a_wanted_port_that_is_taken_fails_the_start_and_says_so(fresh_etc
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_argument_that_etcd_does_not_know_fails_the_start_and_says_so(fresh_etcd) -> None:
+async def test_an_argument_that_etcd_does_not_know_fails_the_start_and_says_so(fresh_etcd: FreshEtcd) -> None:
     with pytest.raises(StartFailed) as caught:
         await fresh_etcd(extra_args=("--no-such-thing",))
     lines = str(caught.value).splitlines()
@@ -187,20 +196,20 @@ async def test_a_file_that_is_no_program_fails_the_start_and_says_so(tmp_path: P
 
 
 @pytest_twisted.ensureDeferred
-async def test_extra_arguments_reach_etcd(fresh_etcd) -> None:
+async def test_extra_arguments_reach_etcd(fresh_etcd: FreshEtcd) -> None:
     etcd = await fresh_etcd(extra_args=("--max-request-bytes=1000",))
     answer = await post(etcd, "kv/put", {"key": KEY, "value": LARGE})
     assert answer["message"] == "etcdserver: request is too large"
 
 
 @pytest_twisted.ensureDeferred
-async def test_settings_of_another_etcd_in_the_environment_do_not_reach_it(fresh_etcd) -> None:
+async def test_settings_of_another_etcd_in_the_environment_do_not_reach_it(fresh_etcd: FreshEtcd) -> None:
     etcd = await fresh_etcd(environ={**os.environ, "ETCD_MAX_REQUEST_BYTES": "1000"})
     assert "header" in await post(etcd, "kv/put", {"key": KEY, "value": LARGE})
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_can_speak_tls(fresh_etcd, tmp_path: Path) -> None:
+async def test_it_can_speak_tls(fresh_etcd: FreshEtcd, tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
@@ -289,12 +298,13 @@ PROGRAM = """
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 @pytest_twisted.ensureDeferred
 async def test_after_a_kill_of_the_program_etcd_is_gone_and_its_data_can_be_used(
-    fresh_etcd, etcd_binary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh_etcd: FreshEtcd, etcd_binary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
     script = Script.run(PROGRAM, str(etcd_binary), str(tmp_path))
     pid, endpoint = (await script.printed).decode().split()
     # the program is a process of the test, etcd is a process of the program
+    assert script.transport is not None
     script.transport.signalProcess("KILL")
     await script.ended
     etcd = await fresh_etcd(data_dir=tmp_path)
@@ -303,16 +313,18 @@ async def test_after_a_kill_of_the_program_etcd_is_gone_and_its_data_can_be_used
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_signal_to_the_terminals_processes_is_not_for_etcd(fresh_etcd) -> None:
+async def test_a_signal_to_the_terminals_processes_is_not_for_etcd(fresh_etcd: FreshEtcd) -> None:
     etcd = await fresh_etcd()
+    assert etcd.pid is not None
     assert os.getpgid(etcd.pid) == etcd.pid
     assert os.getpgid(etcd.pid) != os.getpgid(0)
 
 
 def test_a_launcher_whose_program_has_ended_does_not_start_an_etcd() -> None:
     binary = distro_binary()
+    assert binary is not None
     done = subprocess.run(
-        [sys.executable, "-I", "-S", process._LAUNCHER, "1", binary, "--version"],
+        [sys.executable, "-I", "-S", process.LAUNCHER, "1", binary, "--version"],
         capture_output=True,
         text=True,
         check=False,
@@ -323,6 +335,6 @@ def test_a_launcher_whose_program_has_ended_does_not_start_an_etcd() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_process_is_etcd_itself_under_its_own_number(fresh_etcd, etcd_binary: Path) -> None:
+async def test_the_process_is_etcd_itself_under_its_own_number(fresh_etcd: FreshEtcd, etcd_binary: Path) -> None:
     etcd = await fresh_etcd()
     assert Path(f"/proc/{etcd.pid}/exe").resolve() == etcd_binary.resolve()

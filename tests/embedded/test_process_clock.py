@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import treq.testing
@@ -13,14 +14,18 @@ from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseNeverReceived
-from twisted.web.iweb import IAgent
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from twisted.web.resource import Resource
+from twisted.web.server import Request
 from zope.interface import implementer
 
-from twisted_etcd.embedded.process import EmbeddedEtcd, etcd_environment
+from tests.guards import LoggedErrors
+from twisted_etcd.embedded.process import EmbeddedEtcd, ProcessReactor, etcd_environment
 from twisted_etcd.errors import ServiceStopped, StartFailed
 
 BINARY = "/opt/etcd"
@@ -29,7 +34,7 @@ BINARY = "/opt/etcd"
 class PlayedProcess:
     """A process, as far as its transport shows it."""
 
-    def __init__(self, protocol, args: list[str], env: dict[str, str], pid: int) -> None:
+    def __init__(self, protocol: ProcessProtocol, args: list[str], env: dict[str, str], pid: int) -> None:
         self.protocol, self.args, self.env, self.pid = protocol, args, env, pid
         self.signals: list[int] = []
         self.ended = False
@@ -61,7 +66,9 @@ class PlayedReactor(Clock):
         self.processes: list[PlayedProcess] = []
         self.refuses = False
 
-    def spawnProcess(self, protocol, executable: str, args: list[str], env: dict[str, str]) -> PlayedProcess:
+    def spawnProcess(
+        self, protocol: ProcessProtocol, executable: str, args: list[str], env: dict[str, str]
+    ) -> PlayedProcess:
         if self.refuses:
             raise BlockingIOError(11, "Resource temporarily unavailable")
         process = PlayedProcess(protocol, args, env, pid=1000 + len(self.processes))
@@ -74,7 +81,9 @@ class PlayedReactor(Clock):
 class Network:
     """Refuses connections, swallows requests, or lets them through to an etcd's answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.asked: list[float] = []
         self.is_up = False
         self.swallows = False
         self.cancelled = 0
@@ -82,14 +91,18 @@ class Network:
         site = Resource()
         site.putChild(b"version", Answers(lambda: b'{"etcdserver":"3.5.1","etcdcluster":"3.5.0"}'))
         site.putChild(b"health", Answers(lambda: self.health))
-        self._through = treq.testing.RequestTraversalAgent(site)
+        self._through = treq.testing.RequestTraversalAgent(site)  # type: ignore[no-untyped-call]
 
-    def request(self, method, uri, headers=None, bodyProducer=None):
+    def request(
+        self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: IBodyProducer | None = None
+    ) -> Deferred[IResponse]:
+        self.asked.append(self.clock.seconds())
         if self.swallows:
             return Deferred(self._cancelled)
         if not self.is_up:
             return fail(Refused())
-        return self._through.request(method, uri, headers, bodyProducer)
+        answering = self._through.request(method, uri, headers, bodyProducer)  # type: ignore[no-untyped-call]
+        return cast("Deferred[IResponse]", answering)
 
     def _cancelled(self, request: Deferred[object]) -> None:
         self.cancelled += 1
@@ -103,10 +116,10 @@ class Answers(Resource):
     isLeaf = True
 
     def __init__(self, body: Callable[[], bytes]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._body = body
 
-    def render_GET(self, request) -> bytes:
+    def render_GET(self, request: Request) -> bytes:
         if b"false" in self._body():
             request.setResponseCode(503)
         return self._body()
@@ -115,16 +128,15 @@ class Answers(Resource):
 class World:
     """One embedded etcd and all that it sees."""
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - as EmbeddedEtcd has them
         self.reactor = PlayedReactor()
-        self.network = Network()
+        self.network = Network(self.reactor)
         self.restarted = 0
         self.etcd = EmbeddedEtcd(
-            self.reactor,
+            cast("ProcessReactor", self.reactor),
             HTTPClient(self.network),
             binary=BINARY,
-            on_restart=self._on_restart,
-            **options,
+            **{"on_restart": self._on_restart, **options},
         )
 
     def _on_restart(self) -> None:
@@ -154,13 +166,13 @@ class World:
 
 
 @pytest.fixture
-def world():
+def world() -> Iterator[World]:
     it = World()
     yield it
     it.stops()
 
 
-def failure_of(deferred: Deferred[object]) -> Exception:
+def failure_of(deferred: Deferred[Any]) -> BaseException | None:
     heard: list[Failure] = []
     deferred.addErrback(heard.append)
     assert heard, "it has not failed"
@@ -228,10 +240,9 @@ def test_a_question_to_a_dead_process_does_not_speak_for_the_next(world: World) 
 
 
 def test_questions_come_seldom_when_it_takes_long(world: World) -> None:
-    asked = []
-    world.network.request = lambda *_args: asked.append(world.reactor.seconds()) or fail(Refused())
     world.etcd.startService()
     world.reactor.pump([0.01] * 1000)
+    asked = world.network.asked
     assert asked[0] == pytest.approx(0.02)
     assert 0.45 < asked[-1] - asked[-2] < 0.55
     assert len(asked) < 35
@@ -259,7 +270,7 @@ def test_with_tls_the_address_says_so() -> None:
 
 def test_before_the_start_there_is_no_address() -> None:
     world = World()
-    with pytest.raises(RuntimeError, match="^the embedded etcd has no address yet: start it, and wait for when_ready"):
+    with pytest.raises(RuntimeError, match=r"^the embedded etcd has no address yet: start it, and wait for when_ready"):
         world.etcd.endpoint  # noqa: B018 - it is the property that raises
     assert world.etcd.pid is None
 
@@ -312,13 +323,13 @@ def test_a_start_that_takes_too_long_is_ended_and_fails(world: World) -> None:
     )
 
 
-def test_a_start_that_fails_unheard_is_logged(world: World, logged_errors) -> None:
+def test_a_start_that_fails_unheard_is_logged(world: World, logged_errors: LoggedErrors) -> None:
     world.etcd.startService()
     world.process.ends(1)
     assert logged_errors.flush_messages() == [f"etcd ({BINARY}) did not come up: it ended with exit code 1"]
 
 
-def test_a_process_that_cannot_be_spawned_fails_the_start(logged_errors) -> None:
+def test_a_process_that_cannot_be_spawned_fails_the_start(logged_errors: LoggedErrors) -> None:
     world = World()
     world.reactor.refuses = True
     ready = world.etcd.when_ready()
@@ -455,15 +466,16 @@ def test_a_port_taken_during_a_restart_is_waited_for(world: World) -> None:
     assert world.process.flag("listen-client-urls") == first.flag("listen-client-urls")
 
 
-def test_an_error_in_the_callback_of_a_restart_is_logged_and_changes_nothing(world: World, logged_errors) -> None:
+def test_an_error_in_the_callback_of_a_restart_is_logged_and_changes_nothing(logged_errors: LoggedErrors) -> None:
+    world = World(on_restart=lambda: 1 / 0)
     world.runs()
-    world.etcd._on_restart = lambda: 1 / 0
     world.dies()
     world.reactor.advance(0.1)
     world.network.is_up = True
     world.reactor.advance(0.02)
     assert world.etcd.when_ready().called
     assert len(logged_errors.flush(ZeroDivisionError)) == 1
+    world.stops()
 
 
 # --- the stop -------------------------------------------------------------------------------------------------------

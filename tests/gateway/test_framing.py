@@ -29,7 +29,9 @@ def cut_streams(draw: st.DrawFn) -> tuple[list[bytes], bytes | None, list[bytes]
 
 
 @given(cut_streams())
-def test_the_lines_are_the_same_wherever_the_bytes_were_cut(case: tuple[list[bytes], bytes | None, list[bytes]]) -> None:
+def test_the_lines_are_the_same_wherever_the_bytes_were_cut(
+    case: tuple[list[bytes], bytes | None, list[bytes]],
+) -> None:
     expected, rest, pieces = case
     framer = LineFramer(LIMIT)
     assert [line for piece in pieces for line in framer.feed(piece)] == expected
@@ -66,10 +68,15 @@ def test_bytes_without_a_line_end_with_nothing() -> None:
 def test_an_endless_line_is_refused_however_it_comes(piece: int) -> None:
     framer = LineFramer(10)
     data = b"0123456789\n" + b"x" * 11
+    pieces = [data[start : start + piece] for start in range(0, len(data), piece)]
     whole: list[bytes] = []
+
+    def feed() -> None:
+        for each in pieces:
+            whole.extend(framer.feed(each))
+
     with pytest.raises(LineTooLong, match="longer than 10 bytes") as caught:
-        for start in range(0, len(data), piece):
-            whole += framer.feed(data[start : start + piece])
+        feed()
     assert whole + caught.value.lines == [b"0123456789"]
 
 

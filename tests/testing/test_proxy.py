@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError
+from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
 
 from tests.wire import ClockedReactor, HalfClosingPeer, Listener, Peer, connect, soon
 from twisted_etcd.errors import ServiceStopped
@@ -45,7 +45,7 @@ class Bench:
         assert self.proxy.connections == []
         assert self.clock.getDelayedCalls() == []
         for client in self.clients:
-            await client.until_lost()
+            await client.end()
         await self.server.close()
 
 
@@ -158,7 +158,7 @@ async def test_a_delay_keeps_the_order_when_it_is_shortened(bench: Bench) -> Non
     await bench.clock.until_waiting()
     bench.proxy.delay(0.0)
     server.socket.write(b"second")
-    server.socket.loseConnection()
+    server.socket.loseWriteConnection()
     bench.proxy.delay(0.0, "requests")
     client.socket.write(b"meanwhile")
     await server.until_received(b"meanwhile")
@@ -213,7 +213,7 @@ async def test_a_limit_spreads_bytes_over_time(bench: Bench) -> None:
 async def test_a_sender_that_is_over_the_limit_has_to_wait(bench: Bench) -> None:
     client, server = await bench.pair()
     bench.proxy.limit(1000)
-    sent = 64 * 1024 * 1024
+    sent = 16 * 1024 * 1024
     server.socket.write(b"x" * sent)
     (connection,) = bench.proxy.connections
     await bench.clock.until_waiting()
@@ -304,6 +304,9 @@ async def test_the_end_of_a_connection_is_swallowed_too(bench: Bench) -> None:
 @pytest_twisted.ensureDeferred
 async def test_reset_ends_all_that_is_open_and_nothing_more(bench: Bench) -> None:
     pairs = [await bench.pair() for _ in range(3)]
+    for client, server in pairs:
+        server.socket.write(b"hello")
+        await client.until_received(b"hello")
     bench.proxy.reset()
     for pair in pairs:
         for peer in pair:
@@ -331,7 +334,7 @@ async def test_refusing_leaves_open_connections_alone_and_keeps_the_port(bench: 
     port = bench.proxy.port
     await bench.proxy.refuse()
     await bench.proxy.refuse()
-    with pytest.raises(ConnectionRefusedError):
+    with pytest.raises(ConnectError):
         await bench.client()
     with socket.socket() as other, pytest.raises(OSError, match="in use"):
         other.bind(("127.0.0.1", port))
@@ -368,7 +371,7 @@ async def test_it_can_be_started_again_at_the_same_port(bench: Bench) -> None:
     port = bench.proxy.port
     await bench.proxy.stopService()
     assert (await client.until_lost()).check(ConnectionLost, ConnectionDone)
-    with pytest.raises(ConnectionRefusedError):
+    with pytest.raises(ConnectError):
         await bench.client()
     bench.proxy.startService()
     assert bench.proxy.port == port
@@ -406,4 +409,3 @@ def test_before_it_was_started_it_has_no_port() -> None:
 def test_faults_that_mean_nothing_are_refused(wrong: Callable[[FaultProxy], None]) -> None:
     with pytest.raises(ValueError, match="must"):
         wrong(FaultProxy(cast("Any", reactor), "127.0.0.1", 1))
-

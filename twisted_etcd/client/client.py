@@ -52,6 +52,8 @@ from twisted_etcd.schema.kv import (
     TxnResponse,
 )
 from twisted_etcd.schema.lease import (
+    LeaseGrantRequest,
+    LeaseGrantResponse,
     LeaseLeasesRequest,
     LeaseLeasesResponse,
     LeaseRevokeRequest,
@@ -265,13 +267,24 @@ class EtcdClient(Service):
 
     def lease(self, ttl: int, *, lease_id: int = 0, timeout: float | None = None) -> Deferred[Lease]:
         """
-        Grant a lease (``Lease.LeaseGrant``) and keep it alive until it is revoked or lost.
+        Grant a lease and keep it alive until it is revoked or lost.
 
         :param ttl: seconds; etcd may grant more.
         :param lease_id: the id that it is to have; 0 for one of etcd's choice.
         :raises LeaseExists: a lease with that id is there already.
         """
         return self._leases.grant(ttl, lease_id, timeout=timeout)
+
+    def lease_grant(
+        self, ttl: int, *, lease_id: int = 0, timeout: float | None = None
+    ) -> Deferred[LeaseGrantResponse]:
+        """
+        Grant a lease (``Lease.LeaseGrant``) that nobody keeps alive: it ends after its TTL.
+
+        :param ttl: seconds; etcd may grant more.
+        :raises LeaseExists: a lease with that id is there already.
+        """
+        return self._gateway.unary(rpcs.LEASE_GRANT, LeaseGrantRequest(TTL=ttl, ID=lease_id), timeout=timeout)
 
     def lease_revoke(self, lease_id: int, *, timeout: float | None = None) -> Deferred[LeaseRevokeResponse]:
         """

@@ -40,7 +40,8 @@ STEADY_AFTER = 60.0
 _T = TypeVar("_T")
 
 _ADDRESS_IN_USE = "address already in use"
-_LAUNCHER = str(Path(__file__).with_name("launcher.py"))
+#: The script that a child process runs until it becomes etcd.
+LAUNCHER = str(Path(__file__).with_name("launcher.py"))
 #: Go's names for the machines on which older versions of etcd refuse to run unless told to.
 _GO_ARCHITECTURES = {
     "aarch64": "arm64",
@@ -261,7 +262,7 @@ class EmbeddedEtcd(Service):
             self._process = self._reactor.spawnProcess(
                 _EtcdProcess(self._output, self._exited),
                 sys.executable,
-                [sys.executable, "-I", "-S", _LAUNCHER, str(os.getpid()), self._binary, *arguments],
+                [sys.executable, "-I", "-S", LAUNCHER, str(os.getpid()), self._binary, *arguments],
                 env=etcd_environment(os.environ if self._environ is None else self._environ),
             )
         except OSError as error:

@@ -149,7 +149,7 @@ class _StreamBody(Protocol):
         if rest is not None and (whole or _is_json(rest)):
             self._deliver(rest)
         if whole or reason.check(PotentialDataLoss):
-            self._ended(Failure(StreamLost("the stream ended without an error message")))
+            self._ended(Failure(StreamLost("the server ended the stream")))
         else:
             self._ended(lost(reason))
 

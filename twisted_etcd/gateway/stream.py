@@ -231,7 +231,7 @@ def lost(reason: Failure) -> Failure:
             return root
         if not root.check(ConnectionDone):
             return Failure(StreamLost(f"the connection was lost: {_words(root)}"))
-    return Failure(StreamLost("the stream ended without an error message: the connection was closed"))
+    return Failure(StreamLost("the server closed the connection"))
 
 
 def not_opened(failure: Failure) -> Failure:

@@ -89,7 +89,7 @@ def decode(decoder: msgspec.json.Decoder[AnswerT], body: bytes) -> AnswerT:
         raise msgspec.DecodeError(msg) from None
 
 
-_ERROR_DECODER = msgspec.json.Decoder(StreamFrame[msgspec.Raw], strict=False)
+_ERROR_DECODER = msgspec.json.Decoder(StreamFrame[Message], strict=False)
 
 
 def decode_error(body: bytes) -> EtcdError:

@@ -1,0 +1,213 @@
+"""The life of a service: its hooks, in their order, from the start to the end of each run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeAlias
+
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_etcd.errors import ServiceStopped
+from twisted_etcd.messaging.addresses import ServiceHandle
+from twisted_etcd.messaging.exchange import Exchange
+from twisted_etcd.messaging.lifecycle import AT_REST, Occasion, State, successor
+from twisted_etcd.messaging.reception import Reception
+from twisted_etcd.messaging.routes import RouteTable
+
+_log = Logger()
+
+#: What a hook may return.
+HookResult: TypeAlias = Deferred[None] | Coroutine[Any, Any, None] | None
+
+
+class Living(Protocol):
+    """What a service has, for its life to be led."""
+
+    exchange: Exchange | None
+    address: ServiceHandle | None
+    grace: float
+    stop_timeout: float
+
+    def on_init(self) -> HookResult:
+        """Is called first."""
+
+    def on_start(self) -> HookResult:
+        """Is called once all services of the node have been initialised."""
+
+    def on_stop(self) -> HookResult:
+        """Is called when the service takes no more messages."""
+
+    def on_exit(self) -> HookResult:
+        """Is called when its handlers have ended."""
+
+
+class Life:
+    """
+    Leads one service through its states.
+
+    :ivar state: where the service stands.
+    :ivar started: happens when it runs, and fails when it refused to or was stopped before.
+    :ivar ended: happens when nothing of the run is left.
+    :ivar reason: why it refused to start.
+    :ivar has_place: whether it belongs to a node.
+    """
+
+    def __init__(self, service: Living, routes: RouteTable) -> None:
+        self.state = State.CREATED
+        self.started = Occasion()
+        self.ended = Occasion()
+        self.reason: Failure | None = None
+        self.has_place = False
+        self._service = service
+        self._routes = routes
+        #: The node's exchange and the reception of the present run, or of the last.
+        self._place: tuple[Exchange, Reception] | None = None
+        self._initialised = False
+        #: Happens when the hook has been dealt with that the service starts with; there while there is one.
+        self._hook_over: Occasion | None = None
+        self._hook: Deferred[None] | None = None
+
+    def join(self, exchange: Exchange, name: str) -> None:
+        """
+        Get an address in a node.
+
+        :raises RuntimeError: while something of a run in another node is left.
+        """
+        if self.state not in AT_REST:
+            msg = f"service {name!r} is {self.state.value}: wait for its stopService before it joins another node"
+            raise RuntimeError(msg)
+        self.has_place = True
+        self._new_reception(exchange, name)
+
+    def leave(self) -> None:
+        """Give the name back; a run that is ending goes on to its end."""
+        exchange, reception = self._where()
+        self.has_place = False
+        del exchange.receptions[reception.handle.name]
+        if self.state in AT_REST:
+            exchange.receptions.pop(reception.handle, None)
+            reception.close()
+
+    async def initialise(self) -> None:
+        """Run ``on_init``. It never fails: the state tells."""
+        if self.state not in AT_REST:
+            return
+        exchange, reception = self._where()
+        if reception.handle.stopped:
+            self._new_reception(exchange, reception.handle.name)
+        if self.started.happened:
+            self.started = Occasion()
+        self.ended = Occasion()
+        self.reason = None
+        self._move(State.INITIALISING)
+        self._service.exchange = exchange
+        await self._starting_step(State.INITIALISING, State.STARTING, self._service.on_init)
+
+    async def begin(self) -> None:
+        """Run ``on_start``, and let messages in. It never fails: the state tells."""
+        if self.state is not State.STARTING:
+            return
+        await self._starting_step(State.STARTING, State.RUNNING, self._service.on_start)
+        if self.state is State.RUNNING:
+            _, reception = self._where()
+            reception.open()
+            self.started.happen()
+
+    def stop(self) -> Deferred[None]:
+        """End the run, wherever it stands. The Deferred fires when nothing of it is left, and never fails."""
+        if self.state in AT_REST:
+            return succeed(None)
+        ended = self.ended.when()
+        if self.state is not State.STOPPING:
+            Deferred.fromCoroutine(self._stop())
+        return ended
+
+    async def _starting_step(self, state: State, then: State, hook: Callable[[], HookResult]) -> None:
+        over = self._hook_over = Occasion()
+        failure = None
+        try:
+            self._hook = maybeDeferred(hook)
+            if self.state is not state:
+                # Stopped by the hook itself.
+                self._hook.cancel()
+            await self._hook
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the service does not start
+            failure = Failure(error)
+        self._hook = self._hook_over = None
+        if failure is None and state is State.INITIALISING:
+            self._initialised = True
+        if self.state is not state:
+            # Stopped meanwhile, by one who now waits for this.
+            over.happen()
+        elif failure is None:
+            self._move(then)
+        else:
+            await self._refuse(failure)
+
+    async def _refuse(self, failure: Failure) -> None:
+        exchange, reception = self._where()
+        name = reception.handle.name
+        _log.failure("service {service} refuses to start: {state}", failure, service=name, state=self.state.value)
+        self.reason = failure
+        self._move(State.STOPPING)
+        reception.close()
+        await self._take_down(exchange, reception)
+        self._move(State.REFUSED)
+        self.started.happen(failure)
+        self.ended.happen()
+
+    async def _stop(self) -> None:
+        exchange, reception = self._where()
+        was_running = self.state is State.RUNNING
+        self._move(State.STOPPING)
+        reception.close()
+        if was_running:
+            await self._closing_hook(exchange, self._service.on_stop)
+            await reception.end_handlers(self._service.grace, self._service.stop_timeout)
+            self.started = Occasion()
+        elif self._hook_over is not None:
+            over = self._hook_over.when()
+            if self._hook is not None:
+                self._hook.cancel()
+            await over
+        await self._take_down(exchange, reception)
+        self._move(State.STOPPED)
+        self.started.happen(Failure(ServiceStopped(f"service {reception.handle.name!r} was stopped")))
+        self.ended.happen()
+
+    async def _take_down(self, exchange: Exchange, reception: Reception) -> None:
+        """What all ends have in common: nothing is waited for any more, ``on_exit``, no more sending."""
+        who = f"service {reception.handle.name!r}"
+        exchange.give_up_sessions_of(reception.handle, who)
+        if self._initialised:
+            self._initialised = False
+            await self._closing_hook(exchange, self._service.on_exit)
+            exchange.give_up_sessions_of(reception.handle, who)
+        exchange.receptions.pop(reception.handle, None)
+        self._service.exchange = None
+
+    async def _closing_hook(self, exchange: Exchange, hook: Callable[[], HookResult]) -> None:
+        """Run a hook that cannot keep the service from ending: cancelled when it takes too long, its failure logged."""
+        try:
+            await maybeDeferred(hook).addTimeout(self._service.stop_timeout, exchange.reactor)
+        except BaseException:  # noqa: BLE001 - logged, whatever it is
+            _log.failure("{hook} failed; the service stops all the same", hook=hook.__qualname__)
+
+    def _move(self, state: State) -> None:
+        _, reception = self._where()
+        self.state = reception.state = successor(self.state, state)
+
+    def _new_reception(self, exchange: Exchange, name: str) -> None:
+        reception = Reception(exchange.reactor, exchange.sessions, name, self._service, self._routes)
+        reception.state = self.state
+        exchange.receptions[name] = exchange.receptions[reception.handle] = reception
+        self._place = exchange, reception
+        self._service.address = reception.handle
+
+    def _where(self) -> tuple[Exchange, Reception]:
+        if self._place is None:
+            msg = f"{self._service!r} belongs to no node: call its setServiceParent(node) first"
+            raise RuntimeError(msg)
+        return self._place

@@ -1,0 +1,160 @@
+"""Services that receive messages."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+
+from twisted_etcd.messaging.addresses import ServiceHandle
+from twisted_etcd.messaging.correspondence import Correspondent
+from twisted_etcd.messaging.life import HookResult, Life
+from twisted_etcd.messaging.lifecycle import AT_REST, State
+from twisted_etcd.messaging.routes import RouteTable
+
+
+class MessageService(Correspondent, Service):
+    """
+    A Twisted service that receives messages, with a method for each class of them::
+
+        class Greeter(MessageService):
+            @handles(Greet)
+            async def on_greet(self, message: Greet) -> Greeting: ...
+
+
+        Greeter().setServiceParent(node)
+
+    Handlers run in the reactor's thread; while one waits, others run. What a handler raises fails its caller.
+
+    A run of a service goes this way; every hook may be plain, return a Deferred, or be ``async def``:
+
+    1. ``on_init``. If it fails, the service refuses to start, and nothing more is called.
+    2. ``on_start``, once all services that start with it have been initialised and those before it in the node run.
+       It may call those. If it fails, the service refuses to start, and ``on_exit`` is called.
+       Messages that are sent meanwhile are kept; calls fail with :exc:`~twisted_etcd.errors.ServiceUnavailable`.
+    3. Messages.
+    4. ``stopService``: no more messages are taken. ``on_stop``, while handlers that are under way go on and calls can
+       still be made; then these handlers have :attr:`grace` seconds left, are cancelled, and their callers get
+       ``ServiceUnavailable``; then what the service still waits for fails with
+       :exc:`~twisted_etcd.errors.ServiceStopped`; then ``on_exit``. A failure of these hooks is logged.
+
+    A start that ``stopService`` interrupts ends with the hook that is under way being cancelled, and with ``on_exit``
+    where ``on_init`` had succeeded. A service that has stopped, or refused, can be started again; it has a new handle
+    then.
+
+    :param name: the name that messages are sent to; the class's ``name``, else the name of the class, unless given.
+    """
+
+    #: Seconds that handlers under way have, after ``on_stop``, before they are cancelled.
+    grace: float = 0.0
+    #: Seconds after which ``on_stop`` and ``on_exit`` are cancelled, and after which handlers are left to themselves
+    #: that go on although they were cancelled; each is logged.
+    stop_timeout: float = 10.0
+    #: The handlers of the class.
+    routes: ClassVar[RouteTable]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - the bases' own
+        super().__init_subclass__(**kwargs)
+        cls.routes = RouteTable(cls)
+
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name or type(self).name or type(self).__qualname__
+        self.life = Life(self, self.routes)
+
+    # --- what a service may do at its beginning and end ---
+
+    def on_init(self) -> HookResult:
+        """Prepare what needs no other service. To refuse to start, raise."""
+        return None
+
+    def on_start(self) -> HookResult:
+        """Begin to work; the services that were added to the node before this one can be called."""
+        return None
+
+    def on_stop(self) -> HookResult:
+        """Finish: no message comes any more, handlers are still under way, other services can still be called."""
+        return None
+
+    def on_exit(self) -> HookResult:
+        """Take down what ``on_init`` set up; no handler is under way any more."""
+        return None
+
+    # --- where it stands ---
+
+    @property
+    def state(self) -> State:
+        """Where the service stands."""
+        return self.life.state
+
+    @property
+    def handle(self) -> ServiceHandle:
+        """
+        The address of the present run, or of the next where there is none yet.
+
+        :raises RuntimeError: for a service that belongs to no node.
+        """
+        if self.address is None:
+            msg = f"{self!r} belongs to no node: call its setServiceParent(node) first"
+            raise RuntimeError(msg)
+        return self.address
+
+    def when_started(self) -> Deferred[None]:
+        """
+        Fires when the service runs, at once if it does. Each caller gets a Deferred of its own.
+
+        It fails with what ``on_init`` or ``on_start`` raised, and with :exc:`~twisted_etcd.errors.ServiceStopped`
+        when the service was stopped.
+        """
+        return self.life.started.when()
+
+    # --- IService ---
+
+    def setServiceParent(self, parent: Any) -> None:  # noqa: ANN401 - as IService has it
+        """
+        Join a node.
+
+        :raises TypeError: for anything but a :class:`~twisted_etcd.messaging.node.Node`.
+        :raises ValueError: when the node has a service of that name.
+        """
+        try:
+            super().setServiceParent(parent)
+        except BaseException:
+            self.parent = None
+            raise
+        if not self.life.has_place:
+            self.disownServiceParent()
+            msg = f"{self!r} needs a Node to live in, not {type(parent).__qualname__}: give it to a Node, and that to it"
+            raise TypeError(msg)
+
+    def startService(self) -> None:
+        """
+        Start this service alone; a node starts its services by itself. :meth:`when_started` tells how it went.
+
+        :raises RuntimeError: while it is not stopped, and for a service that belongs to no node.
+        """
+        if self.state not in AT_REST:
+            msg = f"{self!r} cannot be started: it is {self.state.value}"
+            raise RuntimeError(msg)
+        if not self.life.has_place:
+            ...
+        Deferred.fromCoroutine(self._start())
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Stop the service, or its start.
+
+        :returns: a Deferred that fires when nothing of the run is left. It never fails.
+        """
+        super().stopService()
+        return self.life.stop()
+
+    async def _start(self) -> None:
+        await self.life.initialise()
+        await self.life.begin()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__qualname__} {self.name!r}, {self.state.value}>"
+
+
+MessageService.routes = RouteTable(MessageService)

@@ -1,0 +1,180 @@
+"""A range of keys, read once and followed from there on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import msgspec
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_etcd.client.client import EtcdClient
+from twisted_etcd.client.moment import Moment
+from twisted_etcd.errors import ClusterChanged, Compacted, EtcdError, RequestFailed, ServiceStopped, WatchStopped
+from twisted_etcd.gateway.repetition import Backoff
+from twisted_etcd.schema.kv import EventType, KeyValue
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from twisted_etcd.client.kv import KeyOptions
+    from twisted_etcd.client.watch import Watch
+
+
+class Change(msgspec.Struct, frozen=True):
+    """
+    What happened to one key.
+
+    :ivar old: what was there before; None where nothing was.
+    :ivar new: what is there now; None where it was deleted.
+    :ivar revision: etcd's revision of the change. Of a deletion that was found by reading again, the revision of
+        that reading.
+    """
+
+    key: bytes
+    old: KeyValue | None
+    new: KeyValue | None
+    revision: int
+
+
+ChangesCallback = Callable[["tuple[Change, ...]"], None]
+
+
+class RangeFollower:
+    """
+    Knows what is at a key or in a range, and tells what changes there, in order and without a gap.
+
+    Where etcd has compacted what it had not seen yet, it reads the range again and tells the difference.
+
+    :param changed: called with the changes that came together, after :attr:`current` has them.
+    :param patient: go on trying where the first reading fails; without it :meth:`start` fails with its error.
+    :param options: which keys, as for ``EtcdClient.get``.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        clock: IReactorTime,
+        key: str | bytes,
+        changed: ChangesCallback,
+        *,
+        patient: bool = False,
+        random: Callable[[], float] = random.random,
+        **options: Unpack[KeyOptions],
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._key = key
+        self._options = options
+        self._changed = changed
+        self._patient = patient
+        self._backoff = Backoff(random)
+        self._current: dict[bytes, KeyValue] = {}
+        self._loaded: Moment[None] = Moment()
+        self._ended: Moment[None] = Moment()
+        self._watch: Watch | None = None
+        self._running: Deferred[None] | None = None
+
+    @property
+    def current(self) -> Mapping[bytes, KeyValue]:
+        """What is there, by what was read and followed so far."""
+        return MappingProxyType(self._current)
+
+    @property
+    def ended(self) -> Deferred[None]:
+        """A new Deferred that fires with None after :meth:`stop`, and fails with anything else that ended it."""
+        return self._ended.wait()
+
+    def start(self) -> Deferred[None]:
+        """
+        Read the range and begin to follow it.
+
+        :return: fires when it has been read. Changes are told from then on.
+        """
+        self._running = Deferred.fromCoroutine(self._run())
+        self._running.addCallbacks(self._over, self._failed)
+        return self._loaded.wait()
+
+    def stop(self) -> Deferred[None]:
+        """Follow it no longer; fires when nothing is under way."""
+        running, self._running = self._running, None
+        if running is None:
+            return succeed(None)
+        watch = self._watch
+        running.cancel()
+        return watch.stop() if watch is not None else succeed(None)
+
+    def _over(self, _: None) -> None:
+        self._ended.fire(None)
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError, WatchStopped):
+            self._loaded.fail(Failure(ServiceStopped("it was stopped before it was read")))
+            self._ended.fire(None)
+            return
+        if self._loaded.happened and not failure.check(ServiceStopped):
+            self._log.warn("What is at {key!r} can be followed no longer: {why}", key=self._key, why=str(failure.value))
+        self._loaded.fail(failure)
+        self._ended.fail(failure)
+
+    async def _run(self) -> None:
+        while True:
+            revision = await self._read()
+            watch = self._watch = self._client.watch(self._key, start_revision=revision + 1, **self._options)
+            try:
+                await self._follow(watch)
+            except (Compacted, ClusterChanged) as error:
+                self._log.info("{key!r} is read again: {why}", key=self._key, why=str(error))
+            finally:
+                self._watch = None
+
+    async def _read(self) -> int:
+        while True:
+            try:
+                response = await self._client.get(self._key, **self._options)
+            except (RequestFailed, EtcdError) as error:
+                if not self._patient and not self._loaded.happened:
+                    raise
+                self._log.warn("{key!r} cannot be read, and is tried again: {why}", key=self._key, why=str(error))
+                await deferLater(self._clock, self._backoff.next())
+                continue
+            self._backoff.reset()
+            self._replace({kv.key: kv for kv in response.kvs}, response.header.revision)
+            return response.header.revision
+
+    def _replace(self, found: dict[bytes, KeyValue], revision: int) -> None:
+        before, self._current = self._current, found
+        if not self._loaded.happened:
+            self._loaded.fire(None)
+            return
+        self._tell(
+            tuple(
+                Change(key, before.get(key), found.get(key), found[key].mod_revision if key in found else revision)
+                for key in sorted(before.keys() | found.keys())
+                if before.get(key) != found.get(key)
+            )
+        )
+
+    async def _follow(self, watch: Watch) -> None:
+        while True:
+            batch = await watch.next()
+            changes: list[Change] = []
+            for event in batch.events:
+                old = self._current.pop(event.kv.key, None)
+                new = None if event.type is EventType.DELETE else event.kv
+                if new is not None:
+                    self._current[new.key] = new
+                changes.append(Change(event.kv.key, old, new, event.kv.mod_revision))
+            self._tell(tuple(changes))
+
+    def _tell(self, changes: tuple[Change, ...]) -> None:
+        if changes:
+            self._changed(changes)
