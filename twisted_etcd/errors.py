@@ -5,6 +5,7 @@ Everything that twisted-etcd raises, in one tree::
     ├── EtcdError                        etcd's own answer: .code (gRPC status), .message
     │   ├── Cancelled                    code 1
     │   ├── UnknownError                 code 2
+    │   │   └── NoElectionLeader
     │   ├── InvalidArgument              code 3
     │   │   ├── EmptyKey
     │   │   ├── ValueProvided
@@ -110,12 +111,12 @@ class EtcdError(TwistedEtcdError):
     An error that etcd answered.
 
     :ivar code: the gRPC status code, ``0`` to ``16``.
-    :ivar message: etcd's own words, without the ``etcdserver:`` prefix's meaning changed.
+    :ivar message: etcd's own words.
     """
 
     #: The gRPC code that this class stands for when no message is known.
     grpc_code: ClassVar[int] = -1
-    #: The messages by which etcd names this error, without the ``etcdserver: `` prefix.
+    #: The messages by which etcd names this error, without its prefixes.
     messages: ClassVar[tuple[str, ...]] = ()
     #: True where a write that is answered so may still be applied later.
     may_be_applied: ClassVar[bool] = False
@@ -147,6 +148,13 @@ class UnknownError(EtcdError):
 
     grpc_code = 2
     may_be_applied = True
+
+
+class NoElectionLeader(UnknownError):
+    """Nobody has won the election (``v3election``); the cluster itself may well have a leader."""
+
+    may_be_applied = False
+    messages = ("election: no leader",)
 
 
 class InvalidArgument(EtcdError):
@@ -558,7 +566,8 @@ def _subclasses(root: type[EtcdError]) -> Iterator[type[EtcdError]]:
         yield from _subclasses(cls)
 
 
-_PREFIX = "etcdserver: "
+#: What etcd puts before some of its messages, by where they come from.
+_PREFIXES = ("etcdserver: ", "auth: ")
 _BY_MESSAGE = {message: cls for cls in _subclasses(EtcdError) for message in cls.messages}
 _BY_CODE = {cls.grpc_code: cls for cls in EtcdError.__subclasses__()}
 
@@ -569,9 +578,12 @@ def etcd_error(code: int, message: str) -> EtcdError:
 
     :param code: the gRPC status code that came with it. An error known by its message keeps the code of its class,
         since the gateway sends several of them as code 2.
-    :param message: etcd's words, with or without the ``etcdserver: `` prefix.
+    :param message: etcd's words, with or without its prefixes ``etcdserver: `` and ``auth: ``.
     """
-    cls = _BY_MESSAGE.get(message.removeprefix(_PREFIX))
+    words = message
+    for prefix in _PREFIXES:
+        words = words.removeprefix(prefix)
+    cls = _BY_MESSAGE.get(words)
     if cls is not None:
         return cls(cls.grpc_code, message)
     return _BY_CODE.get(code, UnknownError)(code, message)

@@ -309,6 +309,10 @@ def test_alarms_and_downgrades_are_repeated_only_where_they_ask() -> None:
 #: Calls that servers may lack: 3.4 the first two, upstream's 3.4 and 3.5 the last one.
 LATER = {"Auth.AuthStatus", "Maintenance.Downgrade", "Maintenance.HashKV"}
 
+#: Asked in broken JSON, which shows the path and changes nothing: Raft drops a change of membership that follows
+#: another one too soon ("possible unapplied conf change"), and 3.5.1 then never answers it.
+UNSAFE = {"Cluster.MemberRemove", "Cluster.MemberUpdate", "Cluster.MemberPromote"}
+
 #: In place of a request of zeros: a lock and an election without a name would be in each other's way.
 NAMED: dict[str, Message] = {"Lock.Lock": LockRequest(b"lock"), "Election.Campaign": CampaignRequest(b"election")}
 
@@ -323,7 +327,7 @@ def test_real_servers_have_every_path_and_answer_what_decodes(
     for rpc in ALL:
         if rpc.stream is not Stream.NONE:
             continue
-        request = rpc.encode(NAMED.get(rpc.name, rpc.request()))
+        request = b"{" if rpc.name in UNSAFE else rpc.encode(NAMED.get(rpc.name, rpc.request()))
         response = yield client.post(server.endpoint + rpc.path, data=request, timeout=20)
         body = yield response.content()
         if response.code == 200:

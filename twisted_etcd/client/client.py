@@ -102,8 +102,6 @@ class EtcdClient(Service):
     :raises InvalidSettings: where one of these cannot be used; the error names it.
     """
 
-    name = "etcd-client"
-
     def __init__(
         self,
         reactor: IGatewayReactor,

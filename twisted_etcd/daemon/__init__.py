@@ -1,0 +1,1 @@
+"""``twistd etcdservice``: the services as a daemon, from a YAML file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import yaml
@@ -31,6 +32,9 @@ class Mistakes:
         self.file = file
         self._found: list[tuple[int, int, str]] = []
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def add(self, line: int, path: str, text: str) -> None:
         """
         Note a mistake.
@@ -48,7 +52,19 @@ class Mistakes:
         :raises InvalidSettings: with one line for each, in the order of the file.
         """
         if self._found:
-            raise InvalidSettings("\n".join(text for _, _, text in sorted(self._found)))
+            raise self._error()
+
+    def fail(self, line: int, path: str, text: str) -> NoReturn:
+        """
+        Note a mistake after which nothing more can be read.
+
+        :raises InvalidSettings: with this and all mistakes so far.
+        """
+        self.add(line, path, text)
+        raise self._error()
+
+    def _error(self) -> InvalidSettings:
+        return InvalidSettings("\n".join(text for _, _, text in sorted(self._found)))
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,12 +75,14 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
     :ivar path: of its key, as ``register[0].name``.
     :ivar line: where it stands, from 1.
     :ivar written: what stands in the file, where the environment changed that; None elsewhere.
+    :ivar broken: whether a mistake was noted already, so that there is nothing to read.
     """
 
     content: object
     path: str
     line: int
     written: str | None = None
+    broken: bool = False
 
     @property
     def mapping(self) -> dict[str, Value] | None:
@@ -112,16 +130,15 @@ def read_document(path: Path, environ: Mapping[str, str], mistakes: Mistakes) ->
             return Value(content={}, path="", line=1)
         return _Reader(loader, environ, mistakes).value(node, "", _line(node))
     except yaml.MarkedYAMLError as error:
-        mistakes.add(*_syntax_error(error, text))
+        line, words = _syntax_error(error, text)
+        mistakes.fail(line, "", words)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        mistakes.add(line, "", f"the character {error.character!r} is not allowed in YAML")
+        mistakes.fail(line, "", f"the character {error.character!r} is not allowed in YAML")
     except RecursionError:
-        mistakes.add(1, "", "the values are nested too deeply")
+        mistakes.fail(1, "", "the values are nested too deeply")
     finally:
         loader.dispose()
-    mistakes.raise_if_any()
-    raise AssertionError
 
 
 def _read(path: Path, mistakes: Mistakes) -> str:
@@ -142,15 +159,16 @@ def _line(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
 
 
-def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> tuple[int, str, str]:
-    """Line, path and words. PyYAML's own text is not used whole: it quotes the line, and passwords stand in lines."""
+def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> tuple[int, str]:
+    """Line and words. PyYAML's own text is not used whole: it quotes the line, and passwords stand in lines."""
     mark = error.problem_mark or error.context_mark
+    assert mark is not None, "PyYAML and this module say where a mistake stands"
     lines = text.splitlines()
     hint = ""
     if mark.line < len(lines) and "${" in lines[mark.line]:
         hint = "; within { } and [ ], put a text with ${NAME} in quotes"
     said = ", ".join(part for part in (error.context, error.problem) if part)
-    return mark.line + 1, "", f"column {mark.column + 1}: no YAML: {said}{hint}"
+    return mark.line + 1, f"column {mark.column + 1}: no YAML: {said}{hint}"
 
 
 class _Reader:
@@ -202,11 +220,13 @@ class _Reader:
             content = self._loader.construct_object(node)
         except ValueError as error:
             # an int or a date that is none: !!int x, 2024-99-99
-            raise yaml.MarkedYAMLError(problem=f"{error}", problem_mark=node.start_mark) from error
+            problem = f"the value looks like {node.tag.rpartition(':')[2]!r} and is none: put it in quotes"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
         if not isinstance(content, str) or "${" not in content:
             return Value(content=content, path=path, line=line)
+        before = len(self._mistakes)
         filled = _INTERPOLATION.sub(lambda found: self._filled_in(found, path, line), content)
-        return Value(content=filled, path=path, line=line, written=content)
+        return Value(content=filled, path=path, line=line, written=content, broken=len(self._mistakes) > before)
 
     def _filled_in(self, found: re.Match[str], path: str, line: int) -> str:
         if found[0] == "$${":

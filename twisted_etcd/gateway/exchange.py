@@ -10,18 +10,19 @@ import enum
 from typing import Any, cast
 
 import msgspec
-from OpenSSL import SSL
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.interfaces import IConsumer, IProtocol, IReactorTime
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone, DNSLookupError
+from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone, ResponseFailed
+from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import IResponse
+
+from twisted_etcd.gateway.body import WholeBody
+from twisted_etcd.gateway.tls import TLS_ERRORS, tls_obstacle, tls_words
 
 
 class Reach(enum.Enum):
@@ -52,33 +53,19 @@ class Reply(msgspec.Struct, frozen=True):
     """
     A whole HTTP answer.
 
+    :ivar server: what the server calls itself; etcd calls itself nothing.
     :ivar whole: False where the connection's end was the only sign that the body had ended.
     """
 
     status: int
     content_type: str
+    server: str
     body: bytes
     whole: bool
 
-
-@implementer(IBodyProducer)
-class _WholeBody:
-    """Writes a body in one piece, and remembers that it did."""
-
-    def __init__(self, body: bytes) -> None:
-        self.length = len(body)
-        self.written = False
-        self._body = body
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:  # noqa: N802
-        self.written = True
-        consumer.write(self._body)
-        return succeed(None)
-
-    def stopProducing(self) -> None:  # noqa: N802
-        """There is nothing left to stop: all was written at once."""
-
-    pauseProducing = resumeProducing = stopProducing
+    def __repr__(self) -> str:
+        # The body holds values and tokens.
+        return f"Reply({self.status}, {self.content_type!r}, <{len(self.body)} bytes>)"
 
 
 class _TooLong(Exception):
@@ -132,28 +119,24 @@ def _root(failure: Failure) -> Failure:
     if not reasons:
         return failure
     for reason in reasons:
-        if reason.check(SSL.Error):
+        if reason.check(*TLS_ERRORS):
             return reason
     return _root(reasons[0])
 
 
-def _tls_words(error: SSL.Error) -> str:
-    try:
-        return "; ".join(str(part[-1]) for part in error.args[0]) or "TLS handshake failed"
-    except (IndexError, TypeError):
-        return "TLS handshake failed"
-
-
 def explain(failure: Failure) -> tuple[str, bool]:
     """
-    What went wrong on the way, in words, and whether TLS was the obstacle.
+    What went wrong on the way, in words, and whether TLS was the obstacle, so that no request was read.
     """
     root = _root(failure)
     value = root.value
-    if isinstance(value, SSL.Error):
-        return f"TLS: {_tls_words(value)}", True
+    if isinstance(value, TLS_ERRORS):
+        obstacle = tls_obstacle(value)
+        return f"TLS: {obstacle or tls_words(value)}", obstacle is not None
     if isinstance(value, DNSLookupError):
         return f"no such host name ({value})", False
+    if isinstance(value, ConnectionDone) and failure.check(ResponseNeverReceived):
+        return "the connection was closed without an answer; if etcd speaks TLS there, write https://", False
     text = (root.getErrorMessage() or type(value).__name__).strip()
     return text.rstrip("."), False
 
@@ -177,7 +160,7 @@ class Exchange:
 
         :raises ExchangeFailed: where no whole answer came.
         """
-        producer = _WholeBody(body)
+        producer = WholeBody(body)
         try:
             response = cast(
                 "IResponse",
@@ -194,10 +177,17 @@ class Exchange:
             response.deliverBody(cast("IProtocol", collector))
             content, whole = await collector.done
         except Exception as error:
-            failure = Failure()
-            why, tls = explain(failure)
-            # A TLS handshake that fails takes what was written with it: etcd has not seen it.
-            sent = producer.written and not tls and not isinstance(error, ConnectError)
+            why, tls = explain(Failure())
+            sent = producer.written and not tls
             raise ExchangeFailed(why, Reach.MAYBE_SENT if sent else Reach.NOT_SENT, tls=tls) from error
-        content_type = (response.headers.getRawHeaders(b"content-type") or [b""])[0].decode("latin-1")
-        return Reply(response.code, content_type, content, whole)
+        return Reply(
+            status=response.code,
+            content_type=_header(response, b"content-type"),
+            server=_header(response, b"server"),
+            body=content,
+            whole=whole,
+        )
+
+
+def _header(response: IResponse, name: bytes) -> str:
+    return (response.headers.getRawHeaders(name) or [b""])[0].decode("latin-1")

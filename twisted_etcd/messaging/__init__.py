@@ -1,0 +1,1 @@
+"""Messages between services in one process: it knows no etcd."""

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 
-from twisted_etcd.errors import MessagingError, ServiceNotFound, ServiceUnavailable
+from twisted_etcd.errors import MessagingError, ServiceUnavailable
 from twisted_etcd.messaging.addresses import ServiceHandle, Target
 from twisted_etcd.messaging.delivery import Delivery
 from twisted_etcd.messaging.exchange import Exchange
@@ -30,12 +30,12 @@ class Correspondent:
 
     All of this is for the reactor's thread; ``node.from_thread`` is for the others.
 
-    :ivar exchange: what it sends through; ``None`` while it is not running, and so may not send.
-    :ivar address: the handle of the service's present run; ``None`` for the node.
+    :ivar node_exchange: what it sends through; ``None`` while it is not running, and so may not send.
+    :ivar own_handle: the handle of the service's present run; ``None`` for the node.
     """
 
-    exchange: Exchange | None = None
-    address: ServiceHandle | None = None
+    node_exchange: Exchange | None = None
+    own_handle: ServiceHandle | None = None
 
     def send(self, target: Target, message: Message) -> int:
         """
@@ -48,7 +48,7 @@ class Correspondent:
         :raises ServiceNotFound: when no service has that name.
         :raises ServiceUnavailable: when the service is neither running nor about to start, or this sender is not.
         """
-        exchange = self.exchange
+        exchange = self.node_exchange
         if exchange is None:
             raise self._not_running()
         if not isinstance(message, Message):
@@ -56,7 +56,7 @@ class Correspondent:
         reception = exchange.receptions.get(target) or exchange.not_found(target)
         if reception.state is not _RUNNING and reception.state is not _STARTING:
             raise reception.unavailable()
-        delivery = Delivery(exchange.sessions, self.address, reception.handle, message)
+        delivery = Delivery(exchange.sessions, self.own_handle, reception.handle, message)
         reception.put(delivery)
         return delivery.session_id
 
@@ -91,7 +91,7 @@ class Correspondent:
     def _call(self, target: Target, message: Request[Any], timeout: float | None, *, or_none: bool) -> Deferred[Any]:
         if not isinstance(message, Request):
             raise _no_request(message)
-        exchange = self.exchange
+        exchange = self.node_exchange
         if exchange is None:
             return fail(self._not_running())
         seconds = exchange.default_timeout if timeout is None else exchange.seconds(timeout)
@@ -101,7 +101,7 @@ class Correspondent:
                 raise reception.unavailable()
         except MessagingError as error:
             return succeed(None) if or_none else fail(error)
-        delivery = Delivery(exchange.sessions, self.address, reception.handle, message, called=True, or_none=or_none)
+        delivery = Delivery(exchange.sessions, self.own_handle, reception.handle, message, called=True, or_none=or_none)
         waiting = delivery.open(seconds)
         reception.put(delivery)
         return waiting
@@ -116,12 +116,12 @@ class Correspondent:
         """
         if isinstance(session, Delivery):
             return session.reply(answer)
-        if self.exchange is None:
+        if self.node_exchange is None:
             raise self._not_running()
-        delivery = self.exchange.sessions.get(session)
+        delivery = self.node_exchange.sessions.get(session)
         if isinstance(delivery, Delivery):
             return delivery.reply(answer)
-        self.exchange.statistics.late_answers += 1
+        self.node_exchange.statistics.late_answers += 1
         return False
 
     def execute_async(
@@ -136,7 +136,7 @@ class Correspondent:
 
         :returns: a Deferred of what the function returns; it fails with what the function raises. It has no timeout.
         """
-        return execute_async(self._alive(), self.address, function, args, kwargs)
+        return execute_async(self._alive(), self.own_handle, function, args, kwargs)
 
     def await_future(
         self,
@@ -156,12 +156,12 @@ class Correspondent:
         :raises TypeError: for anything else.
         """
         exchange = self._alive()
-        return await_future(exchange, self.address, future, exchange.seconds(timeout))
+        return await_future(exchange, self.own_handle, future, exchange.seconds(timeout))
 
     def _alive(self) -> Exchange:
-        if self.exchange is None:
+        if self.node_exchange is None:
             raise self._not_running()
-        return self.exchange
+        return self.node_exchange
 
     def _not_running(self) -> ServiceUnavailable:
         """The error for a sender that is not running."""

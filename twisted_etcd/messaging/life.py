@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
@@ -25,10 +25,11 @@ HookResult: TypeAlias = Deferred[None] | Coroutine[Any, Any, None] | None
 class Living(Protocol):
     """What a service has, for its life to be led."""
 
-    exchange: Exchange | None
-    address: ServiceHandle | None
-    grace: float
+    node_exchange: Exchange | None
+    own_handle: ServiceHandle | None
+    handler_grace: float
     stop_timeout: float
+    running: int
 
     def on_init(self) -> HookResult:
         """Is called first."""
@@ -102,15 +103,15 @@ class Life:
         self.ended = Occasion()
         self.reason = None
         self._move(State.INITIALISING)
-        self._service.exchange = exchange
+        self._service.running = 1
+        self._service.node_exchange = exchange
         await self._starting_step(State.INITIALISING, State.STARTING, self._service.on_init)
 
     async def begin(self) -> None:
         """Run ``on_start``, and let messages in. It never fails: the state tells."""
         if self.state is not State.STARTING:
             return
-        await self._starting_step(State.STARTING, State.RUNNING, self._service.on_start)
-        if self.state is State.RUNNING:
+        if await self._starting_step(State.STARTING, State.RUNNING, self._service.on_start):
             _, reception = self._where()
             reception.open()
             self.started.happen()
@@ -124,11 +125,12 @@ class Life:
             Deferred.fromCoroutine(self._stop())
         return ended
 
-    async def _starting_step(self, state: State, then: State, hook: Callable[[], HookResult]) -> None:
+    async def _starting_step(self, state: State, then: State, hook: Callable[[], HookResult]) -> bool:
+        """Run a hook, and go on to the next state if it succeeds: returns whether it did."""
         over = self._hook_over = Occasion()
         failure = None
         try:
-            self._hook = maybeDeferred(hook)
+            self._hook = _called(hook)
             if self.state is not state:
                 # Stopped by the hook itself.
                 self._hook.cancel()
@@ -143,8 +145,10 @@ class Life:
             over.happen()
         elif failure is None:
             self._move(then)
+            return True
         else:
             await self._refuse(failure)
+        return False
 
     async def _refuse(self, failure: Failure) -> None:
         exchange, reception = self._where()
@@ -165,7 +169,7 @@ class Life:
         reception.close()
         if was_running:
             await self._closing_hook(exchange, self._service.on_stop)
-            await reception.end_handlers(self._service.grace, self._service.stop_timeout)
+            await reception.end_handlers(self._service.handler_grace, self._service.stop_timeout)
             self.started = Occasion()
         elif self._hook_over is not None:
             over = self._hook_over.when()
@@ -186,28 +190,35 @@ class Life:
             await self._closing_hook(exchange, self._service.on_exit)
             exchange.give_up_sessions_of(reception.handle, who)
         exchange.receptions.pop(reception.handle, None)
-        self._service.exchange = None
+        self._service.node_exchange = None
 
     async def _closing_hook(self, exchange: Exchange, hook: Callable[[], HookResult]) -> None:
         """Run a hook that cannot keep the service from ending: cancelled when it takes too long, its failure logged."""
         try:
-            await maybeDeferred(hook).addTimeout(self._service.stop_timeout, exchange.reactor)
+            await _called(hook).addTimeout(self._service.stop_timeout, exchange.reactor)
         except BaseException:  # noqa: BLE001 - logged, whatever it is
             _log.failure("{hook} failed; the service stops all the same", hook=hook.__qualname__)
 
     def _move(self, state: State) -> None:
         _, reception = self._where()
         self.state = reception.state = successor(self.state, state)
+        if state is State.STOPPING:
+            self._service.running = 0
 
     def _new_reception(self, exchange: Exchange, name: str) -> None:
         reception = Reception(exchange.reactor, exchange.sessions, name, self._service, self._routes)
         reception.state = self.state
         exchange.receptions[name] = exchange.receptions[reception.handle] = reception
         self._place = exchange, reception
-        self._service.address = reception.handle
+        self._service.own_handle = reception.handle
 
     def _where(self) -> tuple[Exchange, Reception]:
         if self._place is None:
             msg = f"{self._service!r} belongs to no node: call its setServiceParent(node) first"
             raise RuntimeError(msg)
         return self._place
+
+
+def _called(hook: Callable[[], HookResult]) -> Deferred[None]:
+    # What maybeDeferred does with all three kinds, but its types know one kind at a time.
+    return maybeDeferred(cast("Callable[[], Deferred[None]]", hook))

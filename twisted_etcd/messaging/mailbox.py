@@ -43,7 +43,8 @@ class Mailbox(Generic[ItemT]):
             self._turn = self._reactor.callLater(0, self._hand_over)
 
     def close(self) -> list[ItemT]:
-        """Hand over no more.
+        """
+        Hand over no more.
 
         :returns: what was not handed over.
         """

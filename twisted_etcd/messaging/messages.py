@@ -16,7 +16,9 @@ AnswerT = TypeVar("AnswerT", bound="Message | None")
 
 class Message(msgspec.Struct, frozen=True):
     """
-    What services send each other: a frozen Struct whose fields are the message's data::
+    What services send each other: a frozen Struct whose fields are the message's data.
+
+    ::
 
         class CacheCleared(Message, frozen=True):
             region: str
@@ -35,7 +37,9 @@ class Message(msgspec.Struct, frozen=True):
 
 class Request(Message, Generic[AnswerT], frozen=True):
     """
-    A message that can be called, because it names its answer::
+    A message that can be called, because it names its answer.
+
+    ::
 
         class EtcdGetReq(Request[EtcdGetResp], frozen=True):
             key: bytes

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_etcd.errors import ServiceNotFound, ServiceStopped, ServiceUnavailable
+from twisted_etcd.errors import ServiceStopped, ServiceUnavailable
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.messaging.correspondence import Correspondent
 from twisted_etcd.messaging.exchange import Exchange
@@ -45,6 +45,8 @@ class Node(Correspondent, MultiService):
         self.from_thread = FromThread(reactor, self)
         self._exchange = Exchange(reactor, default_timeout)
         self._to_start: list[Any] = []
+        #: Services that were removed and may still be stopping.
+        self._leaving: list[MessageService] = []
         self._started = Occasion()
         #: There while services are being started, and while the node stops.
         self._start_over: Occasion | None = None
@@ -87,7 +89,7 @@ class Node(Correspondent, MultiService):
             msg = f"the node has a service named {service.name!r} already: give this one another name"
             raise ValueError(msg)
         if isinstance(service, MessageService):
-            service.life.join(self._exchange, service.name)
+            service.service_life.join(self._exchange, service.name)
         if service.name is not None:
             self.namedServices[service.name] = service
         self.services.append(service)
@@ -95,3 +97,129 @@ class Node(Correspondent, MultiService):
             if not isinstance(service, MessageService):
                 service.privilegedStartService()
             self._start(service)
+
+    def removeService(self, service: Any) -> Deferred[None] | None:  # noqa: ANN401, N802 - as IServiceCollection has it
+        """
+        Let a service go, for ``disownServiceParent``. Its name is free at once, and it is stopped.
+
+        :returns: a Deferred that fires when nothing of it is left.
+        :raises ValueError: for a service that is not here.
+        """
+        self.services.remove(service)
+        if service.name is not None:
+            del self.namedServices[service.name]
+        if not isinstance(service, MessageService):
+            return maybeDeferred(service.stopService) if service.running else None
+        ended = service.stopService()
+        service.service_life.leave()
+        self._leaving = [each for each in self._leaving if each.state is State.STOPPING]
+        self._leaving.append(service)
+        return ended
+
+    # --- IService ---
+
+    def startService(self) -> None:
+        """
+        Start the services. :meth:`when_started` tells how it went, and so does the log.
+
+        :raises RuntimeError: for a node that is running, or stopping.
+        """
+        if self.running or self._ended is not None:
+            msg = f"{self!r} cannot be started: it is {'running' if self.running else 'still stopping'}"
+            raise RuntimeError(msg)
+        Service.startService(self)
+        self.node_exchange = self._exchange
+        self.from_thread.open()
+        self._started = Occasion()
+        self._start(*self.services)
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Stop the services, or their start.
+
+        :returns: a Deferred that fires when nothing is left: no handler, no session, no delayed call, no thread that
+            waits. It never fails; what goes wrong is logged.
+        """
+        if self._ended is not None:
+            return self._ended.when()
+        if not self.running:
+            return succeed(None)
+        Service.stopService(self)
+        self._ended = ended = Occasion()
+        # Asked for first: it may all be over at once.
+        when_ended = ended.when()
+        Deferred.fromCoroutine(self._stop(ended))
+        return when_ended
+
+    def _start(self, *services: IService) -> None:
+        self._to_start.extend(services)
+        if self._start_over is None:
+            if self._started.happened:
+                self._started = Occasion()
+            self._start_over = over = Occasion()
+            Deferred.fromCoroutine(self._start_all(over))
+
+    async def _start_all(self, over: Occasion) -> None:
+        refusals: list[tuple[str, Failure]] = []
+        while self._to_start and self.running:
+            batch, self._to_start = self._to_start, []
+            for service in batch:
+                if isinstance(service, MessageService) and self._wants(service):
+                    await service.service_life.initialise()
+            for service in batch:
+                failure = await self._begin(service) if self._wants(service) else None
+                if failure is not None:
+                    refusals.append((service.name or type(service).__qualname__, failure))
+        self._to_start.clear()
+        self._start_over = None
+        if self.running:
+            self._started.happen(_refused(refusals) if refusals else None)
+        over.happen()
+
+    def _wants(self, service: IService) -> bool:
+        """Whether a service is still to be started: it may have left, or all may be stopping."""
+        return bool(self.running) and service in self.services
+
+    async def _begin(self, service: Any) -> Failure | None:  # noqa: ANN401 - IService has no types
+        if isinstance(service, MessageService):
+            await service.service_life.begin()
+            return service.service_life.reason
+        try:
+            await maybeDeferred(service.startService)
+        except Exception as error:  # noqa: BLE001 - logged, and told to who waits for the start
+            failure = Failure(error)
+            _log.failure("{service} in {node} failed to start", failure, service=service, node=self)
+            return failure
+        return None
+
+    async def _stop(self, ended: Occasion) -> None:
+        for service in [*reversed(self.services), *self._leaving]:
+            if isinstance(service, MessageService) or service.running:
+                try:
+                    await maybeDeferred(service.stopService)
+                except Exception:  # noqa: BLE001 - logged; the others are stopped all the same
+                    _log.failure("{service} in {node} failed to stop", service=service, node=self)
+        if self._start_over is not None:
+            await self._start_over.when()
+        if self._started.happened:
+            self._started = Occasion()
+        self._started.happen(Failure(ServiceStopped(f"{self!r} was stopped")))
+        self._exchange.give_up_sessions_of(None, repr(self))
+        self.from_thread.close()
+        self.node_exchange = None
+        self._exchange.sessions.stop_timer()
+        self._ended = None
+        ended.happen()
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name!r}>" if self.name else "<Node>"
+
+
+def _refused(refusals: list[tuple[str, Failure]]) -> Failure:
+    """One error for all the services that refused to start; the first of their own is its cause."""
+    reasons = "; ".join(
+        f"{name!r}: {type(failure.value).__qualname__}: {failure.getErrorMessage()}" for name, failure in refusals
+    )
+    error = ServiceUnavailable(f"services refused to start: {reasons}")
+    error.__cause__ = refusals[0][1].value
+    return Failure(error)

@@ -66,7 +66,11 @@ class Reception:
                 lost += 1
         if lost:
             self._statistics.undelivered += lost
-            _log.warn("service {service} stopped before {count} sent messages reached it", service=self.handle.name, count=lost)
+            _log.info(
+                "service {service} stopped before {count} sent messages reached it",
+                service=self.handle.name,
+                count=lost,
+            )
         self._stopped.happen()
 
     async def end_handlers(self, grace: float, patience: float) -> None:
@@ -87,7 +91,7 @@ class Reception:
             delivery.withdraw()
         if not await self._handlers_ended(patience):
             _log.error(
-                "service {service} stops without handlers that go on although they were cancelled {seconds} s ago: {which}",
+                "service {service} leaves handlers alone that go on {seconds} s after they were cancelled: {which}",
                 service=self.handle.name,
                 seconds=patience,
                 which=", ".join(sorted(delivery.describe() for delivery in self._under_way)),
@@ -126,6 +130,8 @@ class Reception:
             self._wait_for(result, delivery, route)
         elif inspect.iscoroutine(result):
             self._wait_for(Deferred.fromCoroutine(result), delivery, route)
+        elif isinstance(result, Failure):
+            self._failed(result, delivery, route)
         else:
             self._answered(result, delivery, route)
 

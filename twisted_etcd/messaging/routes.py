@@ -17,7 +17,9 @@ _MARK = "__twisted_etcd_handles__"
 
 def handles(*message_classes: type[Message]) -> Callable[[FunctionT], FunctionT]:
     """
-    Make a method of a :class:`~twisted_etcd.messaging.service.MessageService` the handler of messages::
+    Make a method of a :class:`~twisted_etcd.messaging.service.MessageService` the handler of messages.
+
+    ::
 
         @handles(EtcdGetReq)
         async def on_get(self, message: EtcdGetReq) -> EtcdGetResp: ...

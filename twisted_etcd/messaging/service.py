@@ -16,7 +16,9 @@ from twisted_etcd.messaging.routes import RouteTable
 
 class MessageService(Correspondent, Service):
     """
-    A Twisted service that receives messages, with a method for each class of them::
+    A Twisted service that receives messages, with a method for each class of them.
+
+    ::
 
         class Greeter(MessageService):
             @handles(Greet)
@@ -35,7 +37,7 @@ class MessageService(Correspondent, Service):
        Messages that are sent meanwhile are kept; calls fail with :exc:`~twisted_etcd.errors.ServiceUnavailable`.
     3. Messages.
     4. ``stopService``: no more messages are taken. ``on_stop``, while handlers that are under way go on and calls can
-       still be made; then these handlers have :attr:`grace` seconds left, are cancelled, and their callers get
+       still be made; then these handlers have :attr:`handler_grace` seconds left, are cancelled, and their callers get
        ``ServiceUnavailable``; then what the service still waits for fails with
        :exc:`~twisted_etcd.errors.ServiceStopped`; then ``on_exit``. A failure of these hooks is logged.
 
@@ -46,21 +48,22 @@ class MessageService(Correspondent, Service):
     :param name: the name that messages are sent to; the class's ``name``, else the name of the class, unless given.
     """
 
+    name: str
     #: Seconds that handlers under way have, after ``on_stop``, before they are cancelled.
-    grace: float = 0.0
+    handler_grace: float = 0.0
     #: Seconds after which ``on_stop`` and ``on_exit`` are cancelled, and after which handlers are left to themselves
     #: that go on although they were cancelled; each is logged.
     stop_timeout: float = 10.0
     #: The handlers of the class.
-    routes: ClassVar[RouteTable]
+    message_routes: ClassVar[RouteTable]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - the bases' own
         super().__init_subclass__(**kwargs)
-        cls.routes = RouteTable(cls)
+        cls.message_routes = RouteTable(cls)
 
     def __init__(self, name: str | None = None) -> None:
-        self.name = name or type(self).name or type(self).__qualname__
-        self.life = Life(self, self.routes)
+        self.name = name or type(self).name or type(self).__name__
+        self.service_life = Life(self, self.message_routes)
 
     # --- what a service may do at its beginning and end ---
 
@@ -85,7 +88,7 @@ class MessageService(Correspondent, Service):
     @property
     def state(self) -> State:
         """Where the service stands."""
-        return self.life.state
+        return self.service_life.state
 
     @property
     def handle(self) -> ServiceHandle:
@@ -94,10 +97,10 @@ class MessageService(Correspondent, Service):
 
         :raises RuntimeError: for a service that belongs to no node.
         """
-        if self.address is None:
+        if self.own_handle is None:
             msg = f"{self!r} belongs to no node: call its setServiceParent(node) first"
             raise RuntimeError(msg)
-        return self.address
+        return self.own_handle
 
     def when_started(self) -> Deferred[None]:
         """
@@ -106,7 +109,7 @@ class MessageService(Correspondent, Service):
         It fails with what ``on_init`` or ``on_start`` raised, and with :exc:`~twisted_etcd.errors.ServiceStopped`
         when the service was stopped.
         """
-        return self.life.started.when()
+        return self.service_life.started.when()
 
     # --- IService ---
 
@@ -117,27 +120,33 @@ class MessageService(Correspondent, Service):
         :raises TypeError: for anything but a :class:`~twisted_etcd.messaging.node.Node`.
         :raises ValueError: when the node has a service of that name.
         """
+        if "service_life" not in vars(self):
+            msg = f"{type(self).__qualname__} does not call super().__init__() in its __init__"
+            raise TypeError(msg)
         try:
-            super().setServiceParent(parent)
+            super().setServiceParent(parent)  # type: ignore[no-untyped-call]
         except BaseException:
             self.parent = None
             raise
-        if not self.life.has_place:
-            self.disownServiceParent()
-            msg = f"{self!r} needs a Node to live in, not {type(parent).__qualname__}: give it to a Node, and that to it"
+        if not self.service_life.has_place:
+            self.disownServiceParent()  # type: ignore[no-untyped-call]
+            msg = (
+                f"{self!r} needs a Node to live in, not {type(parent).__qualname__}: give it to a Node, and that to it"
+            )
             raise TypeError(msg)
 
     def startService(self) -> None:
         """
         Start this service alone; a node starts its services by itself. :meth:`when_started` tells how it went.
 
-        :raises RuntimeError: while it is not stopped, and for a service that belongs to no node.
+        :raises RuntimeError: while it is not stopped, and for a service whose node is not running.
         """
         if self.state not in AT_REST:
             msg = f"{self!r} cannot be started: it is {self.state.value}"
             raise RuntimeError(msg)
-        if not self.life.has_place:
-            ...
+        if not self.service_life.has_place or not self.parent.running:
+            msg = f"{self!r} cannot be started: it belongs to no node that is running; add it to one, and start that"
+            raise RuntimeError(msg)
         Deferred.fromCoroutine(self._start())
 
     def stopService(self) -> Deferred[None]:
@@ -146,15 +155,14 @@ class MessageService(Correspondent, Service):
 
         :returns: a Deferred that fires when nothing of the run is left. It never fails.
         """
-        super().stopService()
-        return self.life.stop()
+        return self.service_life.stop()
 
     async def _start(self) -> None:
-        await self.life.initialise()
-        await self.life.begin()
+        await self.service_life.initialise()
+        await self.service_life.begin()
 
     def __repr__(self) -> str:
         return f"<{type(self).__qualname__} {self.name!r}, {self.state.value}>"
 
 
-MessageService.routes = RouteTable(MessageService)
+MessageService.message_routes = RouteTable(MessageService)

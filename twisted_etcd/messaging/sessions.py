@@ -46,7 +46,8 @@ class Session:
     def open(self, seconds: float) -> Deferred[Any]:
         """Begin to wait, for so many seconds at most; ``math.inf`` for as long as it takes."""
         self.seconds = seconds
-        self.waiting = waiting = Deferred(self._cancelled)
+        waiting: Deferred[Any] = Deferred(self._cancelled)
+        self.waiting = waiting
         self.table.add(self)
         return waiting
 

@@ -9,7 +9,6 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.messaging.exchange import Exchange

@@ -49,7 +49,11 @@ class WatchCancelRequest(Message, frozen=True):
 
 
 class WatchProgressRequest(Message, frozen=True):
-    """Ask how far the watches of this stream have come; answered with ``watch_id`` -1 once all of them are in sync."""
+    """
+    Ask how far the watches of this stream have come; answered with ``watch_id`` -1 once all of them are in sync.
+
+    The answer can overtake the one to a creation that was asked for just before (seen on 3.5.16).
+    """
 
 
 class WatchRequest(Message, frozen=True):

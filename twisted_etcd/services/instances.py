@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from twisted.internet.defer import DeferredList
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from twisted_etcd.errors import EtcdError, LeaseNotFound, MessagingError, RequestFailed
+from twisted_etcd.errors import EtcdError, LeaseNotFound, MessagingError, RequestFailed, TwistedEtcdError
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.registry.registration import Registration, RegistrationState
 from twisted_etcd.registry.registry import Registry
@@ -148,7 +149,8 @@ class Instances:
         """Take every registration back."""
         paths = tuple(self._registrations)
         entries = [self._registrations.pop(path)[0] for path in paths]
-        results = await DeferredList([registration.take_back() for registration in entries], consumeErrors=True)
-        for registration, (done, result) in zip(entries, results, strict=True):
-            if not done:
-                self._log.warn("{path} was left to its TTL: {why}", path=registration.path, why=str(result.value))
+        await DeferredList([each.take_back().addErrback(self._left, each) for each in entries])
+
+    def _left(self, failure: Failure, registration: Registration) -> None:
+        failure.trap(TwistedEtcdError)
+        self._log.warn("{path} was left to its TTL: {why}", path=registration.path, why=str(failure.value))

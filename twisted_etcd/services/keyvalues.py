@@ -77,9 +77,7 @@ class KeyValues:
             return EtcdBatchGetResp({})
         response = await self._client.txn(success=[op.get(key) for key in keys])
         found = [each.response_range.kvs if each.response_range else () for each in response.responses]
-        return EtcdBatchGetResp(
-            {key: kvs[0].value if kvs else None for key, kvs in zip(keys, found, strict=True)}
-        )
+        return EtcdBatchGetResp({key: kvs[0].value if kvs else None for key, kvs in zip(keys, found, strict=True)})
 
     async def txn(self, message: EtcdTxnReq) -> EtcdTxnResp:
         """``KV.Txn``."""

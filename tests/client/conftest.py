@@ -1,0 +1,42 @@
+"""How the tests of this room get their client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
+
+from twisted_etcd.client.client import EtcdClient
+from twisted_etcd.embedded.process import EmbeddedEtcd
+
+
+class MakeClient(Protocol):
+    """Makes a client of the server under test, or of ``endpoints``; it is stopped at the end of the test."""
+
+    def __call__(self, **options: Any) -> EtcdClient: ...
+
+
+@pytest.fixture
+def make_client(etcd_server: EmbeddedEtcd) -> Iterator[MakeClient]:
+    """The contract suite knows no more of its server than what the clients of this fixture show."""
+    clients: list[EtcdClient] = []
+
+    def make(**options: Any) -> EtcdClient:
+        client = EtcdClient(**{"reactor": reactor, "endpoints": etcd_server.endpoint, **options})
+        client.startService()  # type: ignore[no-untyped-call]
+        clients.append(client)
+        return client
+
+    yield make
+    pytest_twisted.blockon(gatherResults([client.stopService() for client in clients]))
+    assert [client.connection_count for client in clients] == [0] * len(clients)
+
+
+@pytest.fixture
+def client(make_client: MakeClient) -> EtcdClient:
+    """A client of the server under test."""
+    return make_client()

