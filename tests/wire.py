@@ -112,7 +112,7 @@ class Listener:
         self._make = make
         self._event = Event()
         port: IListeningPort = cast("Any", reactor).listenTCP(0, _Peers(self._connecting), interface=LOOPBACK)
-        self._listening = port
+        self._listening: IListeningPort | None = port
         self.port: int = cast("Any", port.getHost()).port
 
     @property
@@ -138,7 +138,10 @@ class Listener:
         return self.peers[number]
 
     async def close(self) -> None:
-        await cast("Any", self._listening).stopListening()
+        """Stop listening, and close what has connected. May be called again."""
+        if self._listening is not None:
+            await cast("Any", self._listening).stopListening()
+            self._listening = None
         for peer in self.peers:
             await peer.end()
 

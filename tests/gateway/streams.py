@@ -6,14 +6,21 @@ import base64
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import treq
+import trustme
+from treq.client import HTTPClient
 from twisted.internet import reactor
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.python.failure import Failure
+from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 
+from tests.conftest import FreshEtcd
 from tests.etcds import http_client
 from tests.wire import Event
 from twisted_etcd.embedded.process import EmbeddedEtcd
@@ -124,3 +131,23 @@ async def until_watchers(etcd: EmbeddedEtcd, count: int) -> None:
             return
     msg = f"the server still has {await watchers(etcd)} watches, not {count}"
     raise AssertionError(msg)
+
+
+async def secure_etcd(fresh_etcd: FreshEtcd, tmp_path: Path, authority: trustme.CA) -> EmbeddedEtcd:
+    """An etcd that speaks TLS, with a certificate of that authority for ``localhost``."""
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    cert_file, key_file = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certificate.private_key_pem.write_to_path(key_file)
+    certificate.cert_chain_pems[0].write_to_path(cert_file)
+    policy = BrowserLikePolicyForHTTPS(_trust(authority))
+    client = HTTPClient(Agent(reactor, policy, pool=HTTPConnectionPool(reactor, persistent=False)))
+    return await fresh_etcd(tls=True, client=client, extra_args=(f"--cert-file={cert_file}", f"--key-file={key_file}"))
+
+
+def secure_endpoint(etcd: EmbeddedEtcd, believed: trustme.CA, name: str = "localhost") -> IStreamClientEndpoint:
+    """What connects to it with TLS, believing one authority and expecting that name."""
+    return wrapClientTLS(optionsForClientTLS(name, _trust(believed)), endpoint_of(etcd.endpoint))
+
+
+def _trust(authority: trustme.CA) -> object:
+    return trustRootFromCertificates([Certificate.loadPEM(authority.cert_pem.bytes())])

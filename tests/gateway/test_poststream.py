@@ -11,14 +11,10 @@ import pytest
 import pytest_twisted
 import trustme
 from OpenSSL import SSL
-from treq.client import HTTPClient
-from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectError
-from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 
 from tests.conftest import FreshEtcd
 from tests.gateway.streams import (
@@ -28,6 +24,8 @@ from tests.gateway.streams import (
     endpoint_of,
     put,
     put_all,
+    secure_endpoint,
+    secure_etcd,
     until_watchers,
     watchers,
 )
@@ -61,7 +59,7 @@ def open_at(
     *,
     body: bytes = b"{}",
     headers: Mapping[str, str] | None = None,
-    clock: Any = CLOCK,
+    clock: IReactorTime = CLOCK,
     max_message: int = MAX_MESSAGE,
 ) -> Deferred[PostStream]:
     return open_post_stream(
@@ -193,9 +191,8 @@ async def test_a_stream_over_tls_opens_carries_and_closes(
     fresh_etcd: FreshEtcd, tmp_path: Path, recorder: Recorder
 ) -> None:
     authority = trustme.CA()
-    etcd = await _secure_etcd(fresh_etcd, tmp_path, authority)
-    trust = trustRootFromCertificates([Certificate.loadPEM(authority.cert_pem.bytes())])
-    endpoint = wrapClientTLS(optionsForClientTLS("localhost", trust), endpoint_of(etcd.endpoint))
+    etcd = await secure_etcd(fresh_etcd, tmp_path, authority)
+    endpoint = secure_endpoint(etcd, authority)
     opening = open_post_stream(
         endpoint, f"{etcd.endpoint}/v3/watch", {}, create_request("key"), recorder, clock=CLOCK, head_timeout=10
     )
@@ -211,27 +208,14 @@ async def test_a_stream_over_tls_opens_carries_and_closes(
 async def test_a_certificate_that_is_not_believed_fails_with_the_tls_error(
     fresh_etcd: FreshEtcd, tmp_path: Path, recorder: Recorder
 ) -> None:
-    etcd = await _secure_etcd(fresh_etcd, tmp_path, trustme.CA())
-    trust = trustRootFromCertificates([Certificate.loadPEM(trustme.CA().cert_pem.bytes())])
-    endpoint = wrapClientTLS(optionsForClientTLS("localhost", trust), endpoint_of(etcd.endpoint))
+    etcd = await secure_etcd(fresh_etcd, tmp_path, trustme.CA())
+    endpoint = secure_endpoint(etcd, trustme.CA())
     with pytest.raises(SSL.Error, match="certificate verify failed"):
         await soon(
             open_post_stream(
                 endpoint, f"{etcd.endpoint}/v3/watch", {}, create_request("key"), recorder, clock=CLOCK, head_timeout=10
             )
         )
-
-
-async def _secure_etcd(fresh_etcd: FreshEtcd, tmp_path: Path, authority: trustme.CA) -> EmbeddedEtcd:
-    certificate = authority.issue_cert("localhost", "127.0.0.1")
-    cert_file, key_file, ca_file = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "ca.pem"
-    certificate.private_key_pem.write_to_path(key_file)
-    cert_file.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
-    authority.cert_pem.write_to_path(ca_file)
-    policy = BrowserLikePolicyForHTTPS(trustRootFromCertificates([Certificate.loadPEM(authority.cert_pem.bytes())]))
-    client = HTTPClient(Agent(reactor, policy, pool=HTTPConnectionPool(reactor, persistent=False)))
-    arguments = (f"--cert-file={cert_file}", f"--key-file={key_file}", f"--trusted-ca-file={ca_file}")
-    return await fresh_etcd(tls=True, client=client, extra_args=arguments)
 
 
 # --- opening --------------------------------------------------------------------------------------------------------
@@ -472,7 +456,7 @@ async def test_a_broken_chunk_ends_the_stream(listener: Listener, recorder: Reco
     peer = await listener.peer()
     peer.socket.write(HEAD + chunk(MESSAGES[0] + b"\n") + b"no number\r\n")
     stream = await soon(opening)
-    assert isinstance(await recorder.until_ended(), StreamLost)
+    assert isinstance(await recorder.until_ended(), StreamMalformed)
     assert recorder.messages == MESSAGES[:1]
     await soon(stream.close())
     await peer.until_lost()
@@ -616,9 +600,9 @@ async def test_close_waits_for_the_socket_of_a_stream_that_the_server_ended(list
         closing: Deferred[None]
 
         def stream_ended(self, reason: Failure) -> None:
-            super().stream_ended(reason)
             self.closing = self.stream.close()
             assert not self.closing.called
+            super().stream_ended(reason)
 
     receiver = ClosesAtTheEnd()
 

@@ -12,59 +12,34 @@ PACKAGE = "twisted_etcd"
 SOURCE = Path(__file__).resolve().parents[2] / PACKAGE
 
 #: What each room may import of the others; itself it may always import. A new room is added here, with its reasons.
+#: What every room may stand on.
+BASE = frozenset({"errors", "keys", "backoff", "moment"})
+CLIENT = BASE | {"schema", "gateway", "client"}
+BEHIND_SERVICES = CLIENT | {"recipes", "registry", "config", "messaging"}
+
 ARROWS: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "keys": frozenset({"errors"}),
-    "schema": frozenset({"errors", "keys"}),
-    "gateway": frozenset({"errors", "keys", "schema"}),
-    "client": frozenset({"errors", "keys", "schema", "gateway"}),
+    "backoff": frozenset(),
+    "moment": frozenset(),
+    "schema": BASE,
+    "gateway": BASE | {"schema"},
+    "client": BASE | {"schema", "gateway"},
     # On the client's public API alone.
-    "recipes": frozenset({"errors", "keys", "schema", "client"}),
-    "registry": frozenset({"errors", "keys", "schema", "gateway", "client", "recipes"}),
-    "config": frozenset({"errors", "keys", "schema", "gateway", "client", "recipes"}),
+    "recipes": BASE | {"schema", "client"},
+    "registry": CLIENT | {"recipes"},
+    "config": CLIENT | {"recipes"},
     # Knows no etcd.
-    "messaging": frozenset({"errors"}),
+    "messaging": BASE - {"keys"},
     # Runs an etcd process and talks to none.
-    "embedded": frozenset({"errors"}),
-    "services": frozenset(
-        {"errors", "keys", "schema", "gateway", "client", "recipes", "registry", "config", "messaging"}
-    ),
-    "endpoints": frozenset({"errors", "keys", "schema", "gateway", "client", "recipes", "registry"}),
-    "daemon": frozenset(
-        {
-            "errors",
-            "keys",
-            "schema",
-            "gateway",
-            "client",
-            "recipes",
-            "registry",
-            "config",
-            "messaging",
-            "embedded",
-            "services",
-            "endpoints",
-        }
-    ),
-    "testing": frozenset({"errors", "keys", "schema", "gateway", "client", "embedded"}),
+    "embedded": BASE - {"keys"},
+    "services": BEHIND_SERVICES,
+    "endpoints": CLIENT | {"recipes", "registry"},
+    "daemon": BEHIND_SERVICES | {"services", "embedded", "endpoints"},
+    "testing": CLIENT | {"embedded"},
     # The package's own __init__ hands on the public names. Not the daemon's: its tap imports the reactor. Not the
     # testing room's: that one may need what only tests have installed.
-    "__init__": frozenset(
-        {
-            "errors",
-            "keys",
-            "schema",
-            "gateway",
-            "client",
-            "recipes",
-            "registry",
-            "config",
-            "messaging",
-            "embedded",
-            "services",
-            "endpoints",
-        }
-    ),
+    "__init__": BEHIND_SERVICES | {"services", "embedded", "endpoints"},
 }
 
 #: Packages of others that a room must not know.

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_etcd.client.keepalive import KeepaliveSchedule
-from twisted_etcd.client.moment import Moment
+from twisted_etcd.moment import Moment
 from twisted_etcd.errors import LeaseLost, LeaseNotFound, ServiceStopped, TwistedEtcdError
 from twisted_etcd.gateway.gateway import Gateway
 from twisted_etcd.schema import rpcs

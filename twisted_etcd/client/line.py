@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from twisted_etcd.gateway.endpoints import Endpoint
 from twisted_etcd.gateway.gateway import Gateway
-from twisted_etcd.gateway.repetition import Backoff
+from twisted_etcd.backoff import Backoff
 from twisted_etcd.gateway.stream import Stream
 
 StreamT = TypeVar("StreamT", bound=Stream)

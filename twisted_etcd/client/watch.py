@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_etcd.client.moment import Moment
+from twisted_etcd.moment import Moment
 from twisted_etcd.client.position import WatchBatch
 from twisted_etcd.errors import WatchStopped
 

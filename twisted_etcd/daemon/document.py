@@ -134,7 +134,7 @@ def read_document(path: Path, environ: Mapping[str, str], mistakes: Mistakes) ->
         mistakes.fail(line, "", words)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        mistakes.fail(line, "", f"the character {error.character!r} is not allowed in YAML")
+        mistakes.fail(line, "", f"the character U+{error.character:04X} is not allowed in YAML")
     except RecursionError:
         mistakes.fail(1, "", "the values are nested too deeply")
     finally:
@@ -162,13 +162,13 @@ def _line(node: yaml.Node) -> int:
 def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> tuple[int, str]:
     """Line and words. PyYAML's own text is not used whole: it quotes the line, and passwords stand in lines."""
     mark = error.problem_mark or error.context_mark
-    assert mark is not None, "PyYAML and this module say where a mistake stands"
+    line, column = (mark.line, mark.column) if mark is not None else (0, 0)
     lines = text.splitlines()
     hint = ""
-    if mark.line < len(lines) and "${" in lines[mark.line]:
+    if line < len(lines) and "${" in lines[line]:
         hint = "; within { } and [ ], put a text with ${NAME} in quotes"
     said = ", ".join(part for part in (error.context, error.problem) if part)
-    return mark.line + 1, f"column {mark.column + 1}: no YAML: {said}{hint}"
+    return line + 1, f"column {column + 1}: no YAML: {said}{hint}"
 
 
 class _Reader:

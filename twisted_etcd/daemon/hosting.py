@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import operator
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -44,7 +45,7 @@ def load_service_class(path: str) -> type[MessageService]:
     """
     module_name, _, class_name = path.partition(":") if ":" in path else path.rpartition(".")
     try:
-        found: Any = importlib.import_module(module_name)
+        module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise InvalidSettings(_import_failed(module_name, error)) from error
@@ -52,12 +53,11 @@ def load_service_class(path: str) -> type[MessageService]:
         raise InvalidSettings(msg) from error
     except Exception as error:
         raise InvalidSettings(_import_failed(module_name, error)) from error
-    for part in class_name.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError as error:
-            msg = f"the module {module_name!r} has no {class_name!r}"
-            raise InvalidSettings(msg) from error
+    try:
+        found = operator.attrgetter(class_name)(module)
+    except AttributeError as error:
+        msg = f"the module {module_name!r} has no {class_name!r}"
+        raise InvalidSettings(msg) from error
     if not isinstance(found, type) or not issubclass(found, MessageService):
         msg = f"{path} is no class of MessageService's kind: derive it from twisted_etcd.messaging's MessageService"
         raise InvalidSettings(msg)

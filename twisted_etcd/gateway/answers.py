@@ -19,11 +19,17 @@ ResponseT = TypeVar("ResponseT", bound=Message)
 _OK = 200
 _NOT_FOUND = 404
 _SERVER_ERRORS = 500
+_REDIRECTS = range(300, 400)
 _MISDIRECTED = 421
 _JSON = "application/json"
+_CUT_SHORT = "the answer was cut short"
 #: Calls that etcd, at least on some versions, answers without a header.
 _HEADLESS = (rpcs.ALARM, rpcs.DEFRAGMENT)
-#: How much of a stranger's answer an error shows.
+#: The paths that some servers do not have, and what a server with an older gateway says of a path that it does not
+#: have. Many other servers say just that, so of a path that every etcd has it proves that this is none.
+_NOT_EVERYWHERE = (rpcs.AUTH_STATUS.path, rpcs.DOWNGRADE.path)
+_OLDER_NOT_FOUND = b"Not Found\n"
+#: How much of a stranger's name an error shows.
 _EXCERPT = 60
 
 
@@ -33,23 +39,31 @@ def read_error(status: int, body: bytes, path: str) -> EtcdError | None:
 
     :param path: the path of the call.
     """
+    missing = Unimplemented(Unimplemented.grpc_code, f"the server has no {path}")
+    if status == _NOT_FOUND and body == _OLDER_NOT_FOUND and path in _NOT_EVERYWHERE:
+        return missing
     try:
         error = decode_error(body)
     except msgspec.DecodeError:
         return None
-    if status == _NOT_FOUND and error.message == "Not Found":
-        return Unimplemented(Unimplemented.grpc_code, f"the server has no {path}")
-    return error
+    return missing if status == _NOT_FOUND and error.message == "Not Found" else error
 
 
-def stranger(status: int, content_type: str, body: bytes) -> str:
-    """What to say of an answer that is not etcd's."""
+def stranger(status: int, content_type: str, server: str, body: bytes) -> str:
+    """
+    What to say of an answer that is not etcd's. Its body is not shown: strangers repeat what they were sent.
+
+    :param server: what it calls itself.
+    """
     if status == _MISDIRECTED:
         return "421: etcd does not serve this host name; add it to etcd's --host-whitelist"
     if b"HTTP request to an HTTPS server" in body:
         return "it speaks TLS; write the endpoint with https://"
-    excerpt = body[:_EXCERPT].decode("utf-8", "replace").split("\n", 1)[0].strip()
-    return f"answered {status} {content_type or 'without a content type'} {excerpt!r}, which is not etcd's v3 gateway"
+    if status in _REDIRECTS:
+        return f"answered {status}, a redirect, which etcd never does; write the endpoint that it leads to"
+    name = f" (it is {server[:_EXCERPT]!r})" if server else ""
+    kind = content_type[:_EXCERPT] or "without a content type"
+    return f"answered {status} {kind}, which is not etcd's v3 gateway{name}"
 
 
 def read_replies(rpc: RPC[RequestT, ResponseT], reply: Reply, endpoint: str) -> list[ResponseT]:
@@ -91,9 +105,14 @@ def read_reply(rpc: RPC[RequestT, ResponseT], reply: Reply, endpoint: str) -> Re
     except msgspec.DecodeError as error:
         raise _unreadable(rpc, reply, endpoint, error) from error
     # Other JSON services answer 200 as well, and to a decoder that fills in zeros any object is a response.
-    if rpc not in _HEADLESS and getattr(response, "header", None) == ResponseHeader():
+    if getattr(response, "header", None) == ResponseHeader() and not _headless(rpc, response, reply):
         raise _not_etcd(rpc, reply, endpoint)
     return response
+
+
+def _headless(rpc: RPC[RequestT, ResponseT], response: ResponseT, reply: Reply) -> bool:
+    """Whether etcd answers the call without a header, and this could be such an answer."""
+    return rpc in _HEADLESS and (response != rpc.response() or reply.body.strip() == b"{}")
 
 
 def _not_ok(rpc: RPC[Any, Any], reply: Reply, endpoint: str) -> Exception:
@@ -103,17 +122,19 @@ def _not_ok(rpc: RPC[Any, Any], reply: Reply, endpoint: str) -> Exception:
     if reply.status >= _SERVER_ERRORS:
         # A proxy between us and etcd: etcd may have had the request.
         return ExchangeFailed(f"answered {reply.status} without saying why", Reach.MAYBE_SENT)
+    if not reply.whole and reply.content_type.startswith(_JSON):
+        return ExchangeFailed(_CUT_SHORT, Reach.MAYBE_SENT)
     return _not_etcd(rpc, reply, endpoint)
 
 
 def _unreadable(rpc: RPC[Any, Any], reply: Reply, endpoint: str, error: msgspec.DecodeError) -> Exception:
     if not reply.whole:
-        return ExchangeFailed("the answer was cut short", Reach.MAYBE_SENT)
+        return ExchangeFailed(_CUT_SHORT, Reach.MAYBE_SENT)
     if reply.content_type.startswith(_JSON):
         return ExchangeFailed(f"the answer to {rpc.name} cannot be read: {error}", Reach.MAYBE_SENT)
     return _not_etcd(rpc, reply, endpoint)
 
 
 def _not_etcd(rpc: RPC[Any, Any], reply: Reply, endpoint: str) -> NotEtcd:
-    why = stranger(reply.status, reply.content_type, reply.body)
+    why = stranger(reply.status, reply.content_type, reply.server, reply.body)
     return NotEtcd(f"{rpc.name} did not reach etcd", {endpoint: why})

@@ -7,30 +7,106 @@ from typing import Any, cast
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
+    IHandshakeListener,
     IProtocol,
     IProtocolFactory,
     IReactorCore,
     IReactorTCP,
+    IReactorTime,
     IStreamClientEndpoint,
     ITCPTransport,
+    ITransport,
 )
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
 from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
-from zope.interface import implementer
+from zope.interface import directlyProvides, implementer, providedBy
 
 from twisted_etcd.gateway.endpoints import Endpoint
 from twisted_etcd.gateway.tls import TLSTrust
 
+_CUT_HANDSHAKE = "the connection was closed during the TLS handshake; if etcd speaks plain HTTP there, write http://"
 
-class _Counting(WrappingFactory):
-    """Stands between a socket and its protocol, to know when the socket has gone."""
 
-    def __init__(self, wrapped: IProtocolFactory, open_sockets: _OpenSockets) -> None:
+@implementer(IHandshakeListener)
+class _Socket(ProtocolWrapper):
+    """
+    Stands between a socket and its protocol, to know when the socket has gone, and to keep the protocol from it until
+    the TLS handshake is over: what fails before that was certainly not sent.
+
+    :ivar ready: fires with the protocol once it can send.
+    """
+
+    def __init__(self, factory: _Sockets, wrapped: IProtocol) -> None:
+        super().__init__(cast("Any", factory), wrapped)
+        self.ready: Deferred[IProtocol] = Deferred(lambda _: self._abort())
+        self._sockets = factory
+        self._begun = False
+
+    def makeConnection(self, transport: ITransport) -> None:
+        # As ProtocolWrapper does it, but for telling the protocol.
+        directlyProvides(self, providedBy(transport))
+        Protocol.makeConnection(self, transport)
+        self._sockets.registerProtocol(self)
+        if not self._sockets.secure:
+            self._begin()
+
+    def handshakeCompleted(self) -> None:
+        # It is completed also with a server that is not the one that was meant; then it is being aborted already.
+        if not cast("Any", self.transport).disconnecting:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._begun = True
+        self.wrappedProtocol.makeConnection(cast("ITransport", self))
+        self.ready.callback(self.wrappedProtocol)
+
+    def loseConnection(self) -> None:
+        if not self._sockets.abrupt:
+            super().loseConnection()  # type: ignore[no-untyped-call]
+            return
+        self.disconnecting = True
+        self._abort()
+
+    def _abort(self) -> None:
+        # Twisted's TLS breaks when it is told so after its end.
+        if cast("Any", self.transport).connected:
+            cast("ITCPTransport", self.transport).abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._begun:
+            super().connectionLost(reason)  # type: ignore[no-untyped-call]
+            return
+        self._sockets.unregisterProtocol(self)
+        if self.ready.called:
+            # Cancelled, and so closed from here.
+            return
+        if reason.check(ConnectionDone, ConnectionLost):
+            reason = Failure(ConnectError(string=_CUT_HANDSHAKE))
+        self.ready.errback(reason)
+
+
+class _Sockets(WrappingFactory):
+    """
+    Makes the :class:`_Socket` of a connection.
+
+    :ivar secure: whether TLS is spoken, so that there is a handshake to wait for.
+    :ivar abrupt: whether sockets are closed at once, without TLS's farewell, for which a peer that hangs would never
+        leave.
+    """
+
+    protocol = _Socket
+    noisy = False
+
+    def __init__(self, wrapped: IProtocolFactory, open_sockets: _OpenSockets, *, secure: bool, abrupt: bool) -> None:
         super().__init__(wrapped)  # type: ignore[no-untyped-call]
+        self.secure = secure
+        self.abrupt = abrupt
         self._open_sockets = open_sockets
-        self.noisy = False
 
     def registerProtocol(self, p: ProtocolWrapper) -> None:  # noqa: N802
         super().registerProtocol(p)  # type: ignore[no-untyped-call]
@@ -73,16 +149,44 @@ class _OpenSockets:
 
 @implementer(IStreamClientEndpoint)
 class _CountedEndpoint:
-    def __init__(self, endpoint: IStreamClientEndpoint, open_sockets: _OpenSockets) -> None:
+    """
+    Connects, with TLS where it is to be spoken.
+
+    :param handshake_timeout: seconds that TLS may take to come about.
+    """
+
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint,
+        open_sockets: _OpenSockets,
+        clock: IReactorTime,
+        handshake_timeout: float,
+        *,
+        secure: bool,
+        abrupt: bool,
+    ) -> None:
         self._endpoint = endpoint
         self._open_sockets = open_sockets
+        self._clock = clock
+        self._handshake_timeout = handshake_timeout
+        self._secure = secure
+        self._abrupt = abrupt
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
         # Twisted's HTTP client would log two lines for each connection.
         cast("Any", protocolFactory).noisy = False
-        connecting: Deferred[Any] = self._endpoint.connect(_Counting(protocolFactory, self._open_sockets))
-        # The caller expects its own protocol, not what stands before it.
-        return connecting.addCallback(lambda wrapper: cast("IProtocol", wrapper.wrappedProtocol))
+        sockets = _Sockets(protocolFactory, self._open_sockets, secure=self._secure, abrupt=self._abrupt)
+        connecting: Deferred[Any] = self._endpoint.connect(sockets)
+        return connecting.addCallback(self._connected)
+
+    def _connected(self, socket: _Socket) -> Deferred[IProtocol]:
+        if socket.ready.called:
+            return socket.ready
+        return socket.ready.addTimeout(self._handshake_timeout, self._clock, onTimeoutCancel=_no_handshake)
+
+
+def _no_handshake(_result: object, seconds: float) -> IProtocol:
+    raise ConnectError(string=f"no TLS handshake within {seconds:g} s")
 
 
 @implementer(IAgentEndpointFactory)
@@ -90,7 +194,7 @@ class Connections:
     """
     Opens connections to etcd members, counts them, and waits for their end.
 
-    :param connect_timeout: seconds that a TCP connection may take to come about.
+    :param connect_timeout: seconds that a TCP connection may take to come about, and TLS on it again.
     :param trust: how TLS is spoken with ``https`` endpoints.
     """
 
@@ -99,6 +203,7 @@ class Connections:
         self._trust = trust
         self._connect_timeout = connect_timeout
         self._open_sockets = _OpenSockets()
+        self._pooled: dict[Endpoint, IStreamClientEndpoint] = {}
 
     @property
     def count(self) -> int:
@@ -106,11 +211,18 @@ class Connections:
         return len(self._open_sockets)
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: N802
-        """For Twisted's ``Agent``: where a URI's connection goes."""
-        return self.to(Endpoint(uri.scheme.decode(), uri.host.decode().strip("[]"), uri.port))
+        """For Twisted's ``Agent``, which asks before each request: where a URI's connection goes."""
+        endpoint = Endpoint(uri.scheme.decode(), uri.host.decode().strip("[]"), uri.port)
+        known = self._pooled.get(endpoint)
+        if known is None:
+            known = self._pooled[endpoint] = self._connecting(endpoint, abrupt=True)
+        return known
 
     def to(self, endpoint: Endpoint) -> IStreamClientEndpoint:
-        """What connects to a member."""
+        """What connects to a member. A TLS connection is handed over after its handshake."""
+        return self._connecting(endpoint, abrupt=False)
+
+    def _connecting(self, endpoint: Endpoint, *, abrupt: bool) -> IStreamClientEndpoint:
         reactor, timeout = cast("IReactorTCP", self._reactor), self._connect_timeout
         plain: IStreamClientEndpoint
         # An address needs no look-up, and so no thread.
@@ -122,7 +234,14 @@ class Connections:
             plain = HostnameEndpoint(reactor, endpoint.host, endpoint.port, timeout)
         if endpoint.secure:
             plain = wrapClientTLS(self._trust.connections_to(endpoint.host), plain)
-        return _CountedEndpoint(plain, self._open_sockets)
+        return _CountedEndpoint(
+            plain,
+            self._open_sockets,
+            cast("IReactorTime", self._reactor),
+            timeout,
+            secure=endpoint.secure,
+            abrupt=abrupt,
+        )
 
     def abort(self) -> None:
         """Close every socket at once, whatever is under way on it."""

@@ -12,6 +12,7 @@ from twisted_etcd.errors import InvalidSettings
 #: The port that etcd listens on for clients unless told otherwise.
 DEFAULT_PORT = 2379
 _SCHEMES = ("http", "https")
+_WITH_USER = "has a user in it; give username and password apart from it"
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -54,11 +55,14 @@ def parse_endpoint(text: str, *, default_scheme: str = "http") -> Endpoint:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
+        if "@" in text:
+            # The error names parts of it.
+            msg = f"an endpoint {_WITH_USER}"
+            raise InvalidSettings(msg) from None
         msg = f"endpoint {text!r} is no URL: {error}; write it as http://HOST:PORT"
         raise InvalidSettings(msg) from error
-    if parts.username is not None or parts.password is not None:
-        # The text is not shown: it has a password in it.
-        msg = f"the endpoint of host {host!r} has a user in it; give username and password apart from it"
+    if "@" in text:
+        msg = f"the endpoint of host {host!r} {_WITH_USER}"
         raise InvalidSettings(msg)
     if parts.scheme not in _SCHEMES:
         msg = f"endpoint {text!r} has the scheme {parts.scheme!r}; etcd is reached by http:// or https://"
@@ -108,6 +112,10 @@ class EndpointSet:
     def choose(self) -> Endpoint:
         """The endpoint that the next attempt goes to."""
         return self._endpoints[self._current]
+
+    def in_turn(self) -> tuple[Endpoint, ...]:
+        """Every endpoint once, in the order in which one call tries them."""
+        return self._endpoints[self._current :] + self._endpoints[: self._current]
 
     def failed(self, endpoint: Endpoint) -> None:
         """An attempt at this endpoint failed: the next one goes elsewhere, where there is an elsewhere."""

@@ -16,13 +16,18 @@ from twisted.internet.error import ConnectionDone, DNSLookupError
 from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
+from twisted.web._newclient import ParseError
 from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
+from twisted_etcd.errors import NotEtcd, TLSFailed
 from twisted_etcd.gateway.body import WholeBody
 from twisted_etcd.gateway.tls import TLS_ERRORS, tls_obstacle, tls_words
+
+#: What no repetition mends, as the error that the caller gets for it.
+Obstacle = type[TLSFailed] | type[NotEtcd]
 
 
 class Reach(enum.Enum):
@@ -39,14 +44,15 @@ class ExchangeFailed(Exception):
     No whole answer came.
 
     :ivar reach: how far the request got.
-    :ivar tls: whether a certificate, or TLS itself, was the obstacle.
+    :ivar obstacle: what stays so however often it is tried: TLS does not come about, or no HTTP is spoken there. None
+        where it may pass.
     """
 
-    def __init__(self, why: str, reach: Reach, *, tls: bool = False) -> None:
+    def __init__(self, why: str, reach: Reach, obstacle: Obstacle | None = None) -> None:
         super().__init__(why)
         self.why = why
         self.reach = reach
-        self.tls = tls
+        self.obstacle = obstacle
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -82,14 +88,14 @@ class _BodyCollector(Protocol):
         self._max_length = max_length
         self._why: Failure | None = None
 
-    def dataReceived(self, data: bytes) -> None:  # noqa: N802
+    def dataReceived(self, data: bytes) -> None:
         self._parts.append(data)
         self._length += len(data)
         if self._length > self._max_length and self._why is None:
             self._why = Failure(_TooLong(f"the answer is longer than {self._max_length} bytes"))
             self._close()
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         done = self.done
         if done.called:
             # Cancelled, and so closed from here.
@@ -124,21 +130,25 @@ def _root(failure: Failure) -> Failure:
     return _root(reasons[0])
 
 
-def explain(failure: Failure) -> tuple[str, bool]:
+def explain(failure: Failure) -> tuple[str, Obstacle | None]:
     """
-    What went wrong on the way, in words, and whether TLS was the obstacle, so that no request was read.
+    What went wrong on the way, in words, and as what the caller gets it where no repetition mends it.
+
+    Where none does, etcd has read no request.
     """
     root = _root(failure)
     value = root.value
     if isinstance(value, TLS_ERRORS):
         obstacle = tls_obstacle(value)
-        return f"TLS: {obstacle or tls_words(value)}", obstacle is not None
+        return f"TLS: {obstacle or tls_words(value)}", TLSFailed if obstacle else None
+    if isinstance(value, ParseError):
+        return f"what came is not HTTP: {value.args[0]}", NotEtcd
     if isinstance(value, DNSLookupError):
-        return f"no such host name ({value})", False
+        return f"no such host name ({value})", None
     if isinstance(value, ConnectionDone) and failure.check(ResponseNeverReceived):
-        return "the connection was closed without an answer; if etcd speaks TLS there, write https://", False
+        return "the connection was closed without an answer; if etcd speaks TLS there, write https://", None
     text = (root.getErrorMessage() or type(value).__name__).strip()
-    return text.rstrip("."), False
+    return text.rstrip("."), None
 
 
 class Exchange:
@@ -177,9 +187,9 @@ class Exchange:
             response.deliverBody(cast("IProtocol", collector))
             content, whole = await collector.done
         except Exception as error:
-            why, tls = explain(Failure())
-            sent = producer.written and not tls
-            raise ExchangeFailed(why, Reach.MAYBE_SENT if sent else Reach.NOT_SENT, tls=tls) from error
+            why, obstacle = explain(Failure())
+            sent = producer.written and obstacle is None
+            raise ExchangeFailed(why, Reach.MAYBE_SENT if sent else Reach.NOT_SENT, obstacle) from error
         return Reply(
             status=response.code,
             content_type=_header(response, b"content-type"),
@@ -190,4 +200,5 @@ class Exchange:
 
 
 def _header(response: IResponse, name: bytes) -> str:
-    return (response.headers.getRawHeaders(name) or [b""])[0].decode("latin-1")
+    values: list[bytes] | None = response.headers.getRawHeaders(name)
+    return values[0].decode("latin-1") if values else ""

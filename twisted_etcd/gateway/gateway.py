@@ -18,7 +18,6 @@ from twisted_etcd.errors import (
     EtcdError,
     NotEtcd,
     ServiceStopped,
-    TLSFailed,
     TwistedEtcdError,
     Unavailable,
 )
@@ -268,20 +267,27 @@ class Gateway:
         if self._stopped:
             return fail(ServiceStopped(f"the client was stopped before {rpc.name}"))
 
+        failed = f"no stream for {rpc.name}"
+
         async def attempt() -> AnyT:
-            token = await self._tokens.current() if self._tokens else ""
             try:
+                token = await self._tokens.current() if self._tokens else ""
                 return await opening(token)
             except StreamRefused as refused:
                 error = self._refusal(rpc, endpoint, refused)
                 raise error from refused
-            except (CancelledError, TwistedEtcdError):
+            except CancelledError:
+                if self._stopped:
+                    msg = f"the client was stopped while {rpc.name} was being opened"
+                    raise ServiceStopped(msg) from None
+                raise
+            except TwistedEtcdError:
                 raise
             except StreamMalformed as malformed:
-                raise NotEtcd(f"no stream for {rpc.name}", {str(endpoint): str(malformed)}) from malformed
+                raise NotEtcd(failed, {str(endpoint): str(malformed)}) from malformed
             except Exception as error:
-                why, tls = explain(Failure())
-                raise (TLSFailed if tls else Unavailable)(f"no stream for {rpc.name}", {str(endpoint): why}) from error
+                why, obstacle = explain(Failure())
+                raise (obstacle or Unavailable)(failed, {str(endpoint): why}) from error
 
         deferred = Deferred.fromCoroutine(attempt())
         self._opening.add(deferred)
@@ -297,12 +303,14 @@ class Gateway:
         answered = read_error(refused.status, refused.body, rpc.path)
         if answered is not None:
             return answered
-        why = stranger(refused.status, "", refused.body)
+        why = stranger(refused.status, "", "", refused.body)
         return NotEtcd(f"no stream for {rpc.name}", {str(endpoint): why})
 
     def renews(self, error: Exception) -> bool:
         """
-        Whether an error that a stream was given is about its token, and a new token may do. The old one is forgotten.
+        Whether an error that a stream was given is about its token, and a new token may do.
+
+        If so, the old one is forgotten.
         """
         if self._tokens is None or not isinstance(error, EtcdError) or not is_stale_token(error):
             return False

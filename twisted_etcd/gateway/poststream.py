@@ -89,6 +89,8 @@ class _OneSocket:
         return cast("IStreamClientEndpoint", self)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
+        # Twisted's HTTP client would log two lines for each connection.
+        cast("Any", protocolFactory).noisy = False
         connecting: Deferred[Any] = self._endpoint.connect(_Sockets(protocolFactory))
         return connecting.addCallback(self._connected)
 

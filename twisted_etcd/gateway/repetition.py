@@ -8,17 +8,9 @@ only where doing it twice is the same as doing it once.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
-
-import msgspec
 
 from twisted_etcd.errors import EtcdError
 from twisted_etcd.gateway.exchange import Reach
-
-#: Seconds: the longest wait after the first failed round of all endpoints, doubled with each further round.
-FIRST_BACKOFF = 0.05
-#: Seconds: the longest wait between two rounds.
-LONGEST_BACKOFF = 1.0
 
 
 class Next(enum.Enum):
@@ -44,26 +36,3 @@ def after_error(error: EtcdError, *, repeatable: bool) -> Next:
     if error.may_be_applied and not repeatable:
         return Next.UNKNOWN
     return Next.AGAIN if error.concerns_member else Next.FAIL
-
-
-class Backoff(msgspec.Struct):
-    """
-    The waits between rounds over all endpoints: doubling, with full jitter.
-
-    :ivar random: gives numbers from 0 up to 1.
-    """
-
-    random: Callable[[], float]
-    first: float = FIRST_BACKOFF
-    longest: float = LONGEST_BACKOFF
-    rounds: int = 0
-
-    def next(self) -> float:
-        """Seconds to wait before the next round."""
-        bound = min(self.longest, self.first * 2.0 ** min(self.rounds, 30))
-        self.rounds += 1
-        return self.random() * bound
-
-    def reset(self) -> None:
-        """Begin anew, after a success."""
-        self.rounds = 0

@@ -225,13 +225,15 @@ def _roots(failure: Failure) -> Iterator[Failure]:
 
 
 def lost(reason: Failure) -> Failure:
-    """What ended a stream without a word of the server's, in words."""
-    for root in _roots(reason):
-        if root.check(StreamError):
-            return root
-        if not root.check(ConnectionDone):
-            return Failure(StreamLost(f"the connection was lost: {_words(root)}"))
-    return Failure(StreamLost("the server closed the connection"))
+    """Why a stream ended, from what its socket or its HTTP client was told."""
+    root = next(_roots(reason))
+    if root.check(StreamError):
+        return root
+    if root.check(ConnectionDone):
+        return Failure(StreamLost("the server closed the connection"))
+    if root.check(SSL.Error, *_CONNECTION_ENDS):
+        return Failure(StreamLost(f"the connection was lost: {_words(root)}"))
+    return Failure(StreamMalformed(f"what came is not HTTP: {_words(root)}"))
 
 
 def not_opened(failure: Failure) -> Failure:

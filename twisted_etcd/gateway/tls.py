@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from OpenSSL import SSL, crypto
+from service_identity import VerificationError
 from twisted.internet import ssl
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from twisted_etcd.errors import InvalidSettings
+
+#: What goes wrong in TLS itself.
+TLS_ERRORS = (SSL.Error, VerificationError)
+_PEM_CERTIFICATE = re.compile(
+    rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----.*?-----END (?:TRUSTED |X509 )?CERTIFICATE-----", re.DOTALL
+)
 
 
 class TLSSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,19 +49,66 @@ def _read(path: str, what: str) -> bytes:
         raise InvalidSettings(msg) from error
 
 
-def _authorities(path: str) -> Any:
-    pem = _read(path, "ca_file")
-    end = b"-----END CERTIFICATE-----"
-    blocks = [part + end for part in pem.split(end)[:-1]]
+def _certificates(path: str, what: str) -> list[ssl.Certificate]:
+    pem = _read(path, what)
+    blocks = _PEM_CERTIFICATE.findall(pem)
     if not blocks:
-        msg = f"ca_file {path!r} holds no certificate in PEM form"
+        msg = f"{what} {path!r} holds no certificate in PEM form"
         raise InvalidSettings(msg)
     try:
-        certificates = [ssl.Certificate.loadPEM(block) for block in blocks]
-    except (SSL.Error, ValueError) as error:
-        msg = f"ca_file {path!r} holds a certificate that cannot be read: {error}"
+        return [ssl.Certificate.loadPEM(block) for block in blocks]
+    except (crypto.Error, ValueError) as error:
+        msg = f"{what} {path!r} holds a certificate that cannot be read{_details(error)}"
         raise InvalidSettings(msg) from error
-    return ssl.trustRootFromCertificates(certificates)
+
+
+def _key(path: str) -> ssl.KeyPair:
+    pem = _read(path, "key_file")
+    # OpenSSL would ask for the passphrase at the terminal.
+    if b"ENCRYPTED" in pem:
+        msg = f"key_file {path!r} is encrypted; give a key without a passphrase, readable by its owner only"
+        raise InvalidSettings(msg)
+    try:
+        return ssl.KeyPair.load(pem, crypto.FILETYPE_PEM)
+    except (crypto.Error, ValueError) as error:
+        msg = f"key_file {path!r} holds no private key in PEM form that can be read{_details(error)}"
+        raise InvalidSettings(msg) from error
+
+
+def _details(error: Exception) -> str:
+    words = tls_words(error)
+    return f": {words}" if words else ""
+
+
+def tls_words(error: Exception) -> str:
+    """OpenSSL's own words for an error; empty where it has none."""
+    try:
+        return "; ".join(str(part[-1]) for part in error.args[0])
+    except (IndexError, TypeError):
+        return ""
+
+
+def tls_obstacle(error: Exception) -> str | None:
+    """
+    Why TLS cannot come about with the certificates or the scheme as they are, and what to do.
+
+    None for errors that may pass, or that come when a request may have been read.
+    """
+    if isinstance(error, VerificationError):
+        return (
+            "the server's certificate is for another host; connect by a name that it has, or issue one with this name"
+        )
+    words = tls_words(error)
+    if "certificate verify failed" in words:
+        return f"the server's certificate is not trusted ({words}); give the authority that signed it as ca_file"
+    # With TLS 1.3 this comes when the handshake has already ended on this side.
+    if "alert" in words and any(part in words for part in ("certificate", "unknown ca")):
+        return f"the server refused the client's certificate ({words}); check cert_file and key_file"
+    if any(part in words for part in ("wrong version number", "packet length too long", "http request")):
+        return f"the server does not speak TLS ({words}); write the endpoint with http://"
+    if any(part in words for part in ("handshake failure", "protocol version", "unsupported protocol")):
+        return f"the server and the client have no version or cipher of TLS in common ({words})"
+    return None
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -62,10 +119,11 @@ class _UnverifiedConnections:
         self._context = context
         self._host = host
 
-    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N802, N803
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N803
         connection = SSL.Connection(self._context, None)
         connection.set_app_data(tlsProtocol)
-        connection.set_tlsext_host_name(self._host.encode("idna"))
+        if not isIPAddress(self._host) and not isIPv6Address(self._host):
+            connection.set_tlsext_host_name(self._host.encode("idna"))
         return connection
 
 
@@ -81,31 +139,35 @@ class TLSTrust:
             msg = "cert_file and key_file belong together: give both or neither"
             raise InvalidSettings(msg)
         self._insecure = settings.insecure
-        self._client = self._client_options(settings)
-        self._trust = ssl.platformTrust() if settings.ca_file is None else _authorities(settings.ca_file)
+        self._options = self._client_options(settings)
+        self._trust = (
+            ssl.platformTrust()
+            if settings.ca_file is None
+            else ssl.trustRootFromCertificates(_certificates(settings.ca_file, "ca_file"))
+        )
 
     @staticmethod
-    def _client_options(settings: TLSSettings) -> ssl.PrivateCertificate | None:
+    def _client_options(settings: TLSSettings) -> dict[str, Any]:
         if settings.cert_file is None or settings.key_file is None:
-            return None
-        certificate = _read(settings.cert_file, "cert_file")
-        key = _read(settings.key_file, "key_file")
+            return {}
+        own, *chain = _certificates(settings.cert_file, "cert_file")
+        key = _key(settings.key_file)
         try:
-            # The file may go on with the chain; only its first certificate is the client's own.
-            pair: ssl.PrivateCertificate = ssl.PrivateCertificate.fromCertificateAndKeyPair(
-                ssl.Certificate.loadPEM(certificate), ssl.KeyPair.load(key, crypto.FILETYPE_PEM)
-            )
-        except (SSL.Error, ValueError) as error:
-            msg = f"cert_file {settings.cert_file!r} and key_file {settings.key_file!r} are no usable pair: {error}"
+            ssl.PrivateCertificate.fromCertificateAndKeyPair(own, key)
+        except VerifyError as error:
+            msg = f"key_file {settings.key_file!r} is not the key of the first certificate in {settings.cert_file!r}"
             raise InvalidSettings(msg) from error
-        return pair
+        return {
+            "certificate": own.original,
+            "privateKey": key.original,
+            "extraCertChain": [certificate.original for certificate in chain],
+        }
 
     def connections_to(self, host: str) -> IOpenSSLClientConnectionCreator:
         """What makes TLS connections that expect this host to be at the other end."""
         if self._insecure:
-            options = self._client.options() if self._client else ssl.CertificateOptions()
-            return _UnverifiedConnections(options.getContext(), host)
+            return _UnverifiedConnections(ssl.CertificateOptions(**self._options).getContext(), host)
         creator: IOpenSSLClientConnectionCreator = ssl.optionsForClientTLS(
-            host, trustRoot=self._trust, clientCertificate=self._client
+            host, trustRoot=self._trust, extraCertificateOptions=dict(self._options)
         )
         return creator

@@ -11,25 +11,32 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from twisted_etcd.backoff import Backoff
 from twisted_etcd.errors import (
     DeadlineExceeded,
     EtcdError,
     NotEtcd,
     OutcomeUnknown,
     RequestFailed,
-    ServerDeadlineExceeded,
-    ServerUnavailable,
     ServiceStopped,
-    TLSFailed,
     Unavailable,
 )
 from twisted_etcd.gateway.endpoints import Endpoint, EndpointSet
 from twisted_etcd.gateway.exchange import ExchangeFailed, Reach, Reply
-from twisted_etcd.gateway.repetition import Backoff, Next, after_break, after_error
+from twisted_etcd.gateway.repetition import Next, after_break, after_error
 from twisted_etcd.gateway.tokens import Tokens, is_stale_token
+from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.rpcs import RPC
 
 ResultT = TypeVar("ResultT")
+
+
+class _NoToken(Exception):
+    """There is no token, and so nothing was sent: ends the call, whatever it would have tried next."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +81,8 @@ class UnaryCall(Generic[ResultT]):
         self._repeatable = repeatable
         self._timeout = timeout
         self._tried: dict[str, str] = {}
+        #: Whether an attempt that has ended may have reached etcd.
+        self._maybe_sent = False
         #: Set once the call is to end, whatever its attempt is at: makes the error from how far that attempt got.
         self._verdict: Callable[[Reach], Exception] | None = None
         self._last_answer: EtcdError | None = None
@@ -111,8 +120,8 @@ class UnaryCall(Generic[ResultT]):
         if reach is Reach.NOT_SENT:
             if self._last_answer is not None:
                 return self._last_answer
-            if self._tried or not self._repeatable:
-                return Unavailable(f"{text}; it was not applied", self._tried)
+            if not self._maybe_sent and (self._tried or not self._repeatable):
+                return Unavailable(f"{text}, and was not sent", self._tried)
         if self._repeatable:
             return DeadlineExceeded(text, self._tried)
         return OutcomeUnknown(f"{text}; it may have been applied", self._tried)
@@ -120,6 +129,8 @@ class UnaryCall(Generic[ResultT]):
     async def _run(self) -> ResultT:
         try:
             return await self._attempts()
+        except _NoToken as refused:
+            raise refused.error from refused.__cause__
         except (ExchangeFailed, CancelledError) as ended:
             if self._verdict is None:
                 raise
@@ -133,18 +144,21 @@ class UnaryCall(Generic[ResultT]):
         endpoints = self._route.endpoints
         while True:
             hopeless: list[Unavailable] = []
-            for _ in endpoints.all:
-                endpoint = endpoints.choose()
+            for endpoint in endpoints.in_turn():
                 try:
                     return await self._attempt(endpoint)
                 except ExchangeFailed as broken:
                     if self._verdict is not None:
+                        if self._verdict == self._expired:
+                            # It hangs, or is too slow: the next call begins elsewhere.
+                            endpoints.failed(endpoint)
                         raise
                     self._broke(endpoint, broken)
-                    if broken.tls:
-                        hopeless.append(TLSFailed(f"no TLS with any endpoint for {self._rpc.name}"))
+                    if broken.obstacle is not None:
+                        hopeless.append(broken.obstacle(f"no endpoint can serve {self._rpc.name}"))
                 except NotEtcd as stranger:
                     self._tried.update(stranger.tried)
+                    self._last_answer = None
                     hopeless.append(stranger)
                 except EtcdError as error:
                     self._answered(endpoint, error)
@@ -157,6 +171,7 @@ class UnaryCall(Generic[ResultT]):
     def _broke(self, endpoint: Endpoint, broken: ExchangeFailed) -> None:
         self._tried[str(endpoint)] = broken.why
         self._last_answer = None
+        self._maybe_sent = self._maybe_sent or broken.reach is Reach.MAYBE_SENT
         if after_break(broken.reach, repeatable=self._repeatable) is Next.UNKNOWN:
             raise self._unknown() from broken
 
@@ -192,7 +207,12 @@ class UnaryCall(Generic[ResultT]):
             return ""
         try:
             return await self._route.tokens.current()
-        except (RequestFailed, ServerDeadlineExceeded, ServerUnavailable) as failed:
+        except RequestFailed as failed:
             # Whatever became of the request for a token, this call was not sent.
-            tried = failed.tried if isinstance(failed, RequestFailed) else {"auth/authenticate": str(failed)}
-            raise Unavailable(f"{self._rpc.name} needs a token and got none", tried) from failed
+            kind = type(failed) if isinstance(failed, Unavailable) else Unavailable
+            raise _NoToken(kind(f"{self._rpc.name} needs a token and got none", failed.tried)) from failed
+        except EtcdError as error:
+            if not error.may_be_applied and not error.concerns_member:
+                raise _NoToken(error) from error
+            tried = {rpcs.AUTHENTICATE.name: str(error)}
+            raise _NoToken(Unavailable(f"{self._rpc.name} needs a token and got none", tried)) from error

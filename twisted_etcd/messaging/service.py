@@ -144,7 +144,7 @@ class MessageService(Correspondent, Service):
         if self.state not in AT_REST:
             msg = f"{self!r} cannot be started: it is {self.state.value}"
             raise RuntimeError(msg)
-        if not self.service_life.has_place or not self.parent.running:
+        if self.parent is None or not self.parent.running:
             msg = f"{self!r} cannot be started: it belongs to no node that is running; add it to one, and start that"
             raise RuntimeError(msg)
         Deferred.fromCoroutine(self._start())

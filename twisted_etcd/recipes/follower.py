@@ -15,9 +15,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_etcd.client.client import EtcdClient
-from twisted_etcd.client.moment import Moment
+from twisted_etcd.moment import Moment
 from twisted_etcd.errors import ClusterChanged, Compacted, EtcdError, RequestFailed, ServiceStopped, WatchStopped
-from twisted_etcd.gateway.repetition import Backoff
+from twisted_etcd.backoff import Backoff
 from twisted_etcd.schema.kv import EventType, KeyValue
 
 if TYPE_CHECKING:

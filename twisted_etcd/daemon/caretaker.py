@@ -1,0 +1,176 @@
+"""The service of the daemon that does what its settings file asks for: registers, follows, and says how it goes."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_etcd.backoff import Backoff
+from twisted_etcd.client.client import EtcdClient
+from twisted_etcd.config.configuration import Configuration
+from twisted_etcd.daemon.settings import RegisterSettings, Settings
+from twisted_etcd.errors import EtcdError, MessagingError, RequestFailed, ServiceStopped
+from twisted_etcd.messaging.routes import handles
+from twisted_etcd.messaging.service import MessageService
+from twisted_etcd.services.messages import (
+    ETCD_SERVICE,
+    EtcdConfigChangedMsg,
+    EtcdConfigWatchReq,
+    EtcdHeartbeatMsg,
+    EtcdServiceRegisterReq,
+    EtcdWatchEndedMsg,
+)
+
+ValueT = TypeVar("ValueT")
+
+#: Its name in the daemon's node.
+CARETAKER = "Caretaker"
+#: Seconds after which the daemon says that etcd does not answer yet.
+_GREETING_TIMEOUT = 1.0
+#: Seconds: the longest wait between two attempts.
+_LONGEST_BACKOFF = 10.0
+
+
+class Caretaker(MessageService):
+    """
+    Registers the services and follows the configuration that the settings name, for as long as the daemon runs, and
+    goes on trying while etcd is away. What happens is in the log; values are not.
+
+    :param random: gives numbers from 0 up to 1; for the waits between attempts.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        reactor: IReactorTime,
+        settings: Settings,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__(CARETAKER)
+        self._client = client
+        self._reactor = reactor
+        self._settings = settings
+        self._random = random
+        self._tasks: list[Deferred[None]] = []
+        #: By the number of its watch: the configuration key.
+        self._followed: dict[int, str] = {}
+        self._healthy: dict[tuple[str, str], bool] = {}
+
+    def on_start(self) -> None:
+        """Begin everything; nothing of it is waited for, since etcd can be away for long."""
+        self._begin(self._greet())
+        for registration in self._settings.register:
+            self._begin(self._register(registration))
+        for key in self._settings.watch:
+            self._begin(self._follow(key))
+
+    def on_stop(self) -> None:
+        """End what still tries; ``EtcdService`` ends the rest."""
+        for task in tuple(self._tasks):
+            task.cancel()
+
+    def _begin(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
+        task = Deferred.fromCoroutine(work)
+        self._tasks.append(task)
+        task.addErrback(self._task_failed)
+        task.addBoth(lambda _: self._tasks.remove(task))
+
+    def _task_failed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError, MessagingError, ServiceStopped, EtcdError):
+            self._log.failure("A task of the daemon failed.", failure)
+
+    async def _insist(self, what: str, attempt: Callable[[], Deferred[ValueT]]) -> ValueT:
+        """
+        Try until it works.
+
+        :param what: what is tried, for the log: "register shop".
+        :raises EtcdError: where etcd refuses it in a way that waiting does not mend.
+        """
+        backoff = Backoff(self._random, longest=_LONGEST_BACKOFF)
+        while True:
+            try:
+                return await attempt()
+            except (RequestFailed, EtcdError) as error:
+                if isinstance(error, EtcdError) and not error.concerns_member:
+                    self._log.error("Cannot {what}: {why}", what=what, why=error)
+                    raise
+                if not backoff.rounds:
+                    self._log.warn("Cannot {what} yet, and will go on trying: {why}", what=what, why=error)
+                await deferLater(self._reactor, backoff.next())
+
+    async def _greet(self) -> None:
+        """Say when etcd answers."""
+        path = Configuration(self._client, self._reactor, self._settings.etcd.config_prefix).path("-")
+        where = ", ".join(self._client.endpoints)
+        try:
+            await self._insist(
+                f"reach etcd at {where}", lambda: self._client.get(path, count_only=True, timeout=_GREETING_TIMEOUT)
+            )
+        except EtcdError as error:
+            # It was reached, and has said what it thinks of our user.
+            self._log.error("etcd answers at {where}, and refuses us: {why}", where=where, why=error)
+        else:
+            self._log.info("etcd answers at {where}", where=where)
+
+    async def _register(self, wanted: RegisterSettings) -> None:
+        request = EtcdServiceRegisterReq(
+            service_name=wanted.name,
+            service_address=wanted.address,
+            ttl=wanted.ttl,
+            tags=wanted.tags,
+            metadata=wanted.metadata,
+            heartbeat_to=self.handle,
+        )
+        what = f"register {wanted.name} at {wanted.address}"
+        await self._insist(what, lambda: self.call(ETCD_SERVICE, request, math.inf))
+
+    async def _follow(self, key: str) -> None:
+        request = EtcdConfigWatchReq(key)
+        what = f"follow the configuration {key}"
+        answer = await self._insist(what, lambda: self.call(ETCD_SERVICE, request, math.inf))
+        self._followed[answer.watch_id] = key
+        state = "not set" if answer.config_value is None else f"{len(answer.config_value)} bytes"
+        self._log.info("The configuration {key} is followed: {state}", key=key, state=state)
+
+    # --- what comes of it -------------------------------------------------------------------------------------------
+
+    @handles(EtcdConfigChangedMsg)
+    def on_config_changed(self, message: EtcdConfigChangedMsg) -> None:
+        """Say that it changed, not into what."""
+        self._log.info(
+            "The configuration {key} was {change} at revision {revision}: {size} bytes",
+            key=message.key,
+            change=message.change_type.value,
+            revision=message.revision,
+            size=len(message.new_value or b""),
+        )
+
+    @handles(EtcdWatchEndedMsg)
+    def on_watch_ended(self, message: EtcdWatchEndedMsg) -> None:
+        """Follow it anew."""
+        key = self._followed.pop(message.watch_id)
+        self._log.warn("The configuration {key} is followed anew: {why}", key=key, why=message.error)
+        self._begin(self._follow(key))
+
+    @handles(EtcdHeartbeatMsg)
+    def on_heartbeat(self, message: EtcdHeartbeatMsg) -> None:
+        """Say when a registration is lost, and when it is there again."""
+        service = (message.service_name, message.service_address)
+        if self._healthy.get(service) is message.healthy:
+            return
+        self._healthy[service] = message.healthy
+        name, address = service
+        if message.healthy:
+            self._log.info("{name} at {address} is registered", name=name, address=address)
+        else:
+            self._log.warn("{name} at {address} is not registered now", name=name, address=address)

