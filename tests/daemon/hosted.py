@@ -39,6 +39,14 @@ class Typed(MessageService):
         self.settings = settings
 
 
+class Mistyped(MessageService):
+    Settings = dict
+
+    def __init__(self, name: str | None = None, *, settings: object) -> None:
+        super().__init__(name)
+        self.settings = settings
+
+
 class Outer:
     class Inner(MessageService):
         """Stands within another class."""

@@ -49,10 +49,6 @@ def test_a_class_is_found_by_its_path(path: str, expected: type) -> None:
          "PYTHONPATH?")),
         (f"{HOSTED}.Plian", "the module 'tests.daemon.hosted' has no 'Plian'"),
         (f"{HOSTED}:Outer.Inne", "the module 'tests.daemon.hosted' has no 'Outer.Inne'"),
-        ("tests.daemon.hosted_broken.A", ("the module 'tests.daemon.hosted_broken' cannot be imported: RuntimeError: "
-         "broken on purpose")),
-        ("tests.daemon.hosted_incomplete.A", ("the module 'tests.daemon.hosted_incomplete' cannot be imported: "
-         "ModuleNotFoundError: No module named 'a_module_that_is_not_there'")),
         (f"{HOSTED}.NotAService", ("tests.daemon.hosted.NotAService is no class of MessageService's kind: derive it "
          "from twisted_etcd.messaging's MessageService")),
         (f"{HOSTED}.NOT_A_CLASS", ("tests.daemon.hosted.NOT_A_CLASS is no class of MessageService's kind: derive it "
@@ -65,6 +61,24 @@ def test_what_is_no_service_class_is_refused(path: str, expected: str) -> None:
     assert str(caught.value) == expected
 
 
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("raise RuntimeError('broken on purpose')", "RuntimeError: broken on purpose"),
+        ("import not_there_at_all", "ModuleNotFoundError: No module named 'not_there_at_all'"),
+        ("x = (", "SyntaxError: '(' was never closed (broken_module.py, line 1)"),
+    ],
+)
+def test_a_module_that_fails_is_told_with_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, why: str
+) -> None:
+    (tmp_path / "broken_module.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InvalidSettings) as caught:
+        load_service_class("broken_module.A")
+    assert str(caught.value) == f"the module 'broken_module' cannot be imported: {why}"
+
+
 # --- services -------------------------------------------------------------------------------------------------------
 
 
@@ -72,7 +86,7 @@ def test_a_class_without_settings_is_made_with_its_name_alone(tmp_path: Path) ->
     text = f"services: [{{class: {HOSTED}.Plain, name: mine}}, {{class: '{HOSTED}:Outer.Inner'}}]"
     mine, unnamed = make(tmp_path, text)
     assert (type(mine), mine.name) == (hosted.Plain, "mine")
-    assert unnamed.name == "Outer.Inner"
+    assert unnamed.name == hosted.Outer.Inner().name
 
 
 def test_a_class_that_takes_anything_is_given_the_mapping(tmp_path: Path) -> None:
@@ -123,7 +137,10 @@ services:
             "f.yaml:4: services[0].settings.widht: unknown key; did you mean 'width'?",
         ),
         (
-            f"class: {HOSTED}.Typed\n    settings:\n      width: 1\n      servers:\n        - host: h\n          port: x",
+            (
+                f"class: {HOSTED}.Typed\n    settings:\n      width: 1\n      servers:\n"
+                "        - host: h\n          port: x"
+            ),
             "f.yaml:7: services[0].settings.servers[0].port: Expected `int`, got `str`",
         ),
         (
@@ -133,6 +150,10 @@ services:
         (
             f"class: {HOSTED}.Typed\n    settings:\n      width: 1\n      labels:\n        a: x",
             "f.yaml:5: services[0].settings.labels[...]: Expected `int`, got `str`",
+        ),
+        (
+            f"class: {HOSTED}.Mistyped",
+            "f.yaml:2: services[0].class: tests.daemon.hosted.Mistyped.Settings is no msgspec Struct",
         ),
         (
             f"class: {HOSTED}.Picky",

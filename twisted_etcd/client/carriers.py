@@ -16,10 +16,11 @@ from twisted.logger import Logger
 
 from twisted_etcd.client.line import Line, LineState
 from twisted_etcd.client.position import Interrupted, Over, after_stream_error
-from twisted_etcd.errors import EtcdError, NotEtcd, PermissionDenied, TLSFailed, Unavailable
+from twisted_etcd.errors import AuthenticationFailed, EtcdError, NotEtcd, PermissionDenied, Unavailable
 from twisted_etcd.gateway.endpoints import Endpoint
 from twisted_etcd.gateway.gateway import Gateway
 from twisted_etcd.gateway.poststream import PostStream
+from twisted_etcd.gateway.stream import StreamReceiver
 from twisted_etcd.gateway.tokens import STALE_TOKEN_ERRORS
 from twisted_etcd.gateway.websocket import WebSocket
 from twisted_etcd.schema import rpcs
@@ -70,6 +71,11 @@ class WebSocketRefused(Exception):
     """The server, or something before it, serves no watches over a WebSocket."""
 
 
+def _is_final(error: Exception) -> bool:
+    """Whether the next stream would be answered the same."""
+    return isinstance(error, EtcdError) and isinstance(after_stream_error(error), Over)
+
+
 def _encode(request: WatchRequest) -> bytes:
     return rpcs.WATCH.encode(request)
 
@@ -83,12 +89,13 @@ class OwnStream(Line[PostStream]):
         self._watch = watch
 
     def remove(self, watch: Fed) -> Deferred[None]:  # noqa: ARG002
+        """See :meth:`Carrier.remove`."""
         self._carriers.released(self)
         return self.close()
 
-    def _open_stream(self, endpoint: Endpoint) -> Deferred[PostStream]:
+    def _open_stream(self, endpoint: Endpoint, receiver: StreamReceiver) -> Deferred[PostStream]:
         body = _encode(WatchRequest(create_request=self._watch.request(0)))
-        return self._gateway.open_post_stream(rpcs.WATCH, body, self, endpoint=endpoint)
+        return self._gateway.open_post_stream(rpcs.WATCH, body, receiver, endpoint=endpoint)
 
     def _opened(self, stream: PostStream) -> None:
         """The watch is confirmed by a message of its own."""
@@ -96,7 +103,7 @@ class OwnStream(Line[PostStream]):
     def _dropped(self, closing: Deferred[None]) -> None:
         self._carriers.until(closing)
 
-    def message_received(self, data: bytes) -> None:
+    def _received(self, data: bytes) -> None:
         frame = rpcs.WATCH.decode_frame(data)
         error = frame.failure()
         if error is not None:
@@ -105,17 +112,17 @@ class OwnStream(Line[PostStream]):
             step = self._watch.received(frame.result)
             if step is None:
                 self._confirmed()
-            elif isinstance(step, Interrupted) or self._gateway.renews(step.error):
+            elif isinstance(step, Interrupted) or self._renews(step.error):
                 self._drop(step.error)
             else:
                 self._end(step.error)
 
     def _interrupted(self, error: Exception) -> None:
         self._watch.broke()
-        if isinstance(error, EtcdError):
-            if isinstance(after_stream_error(error), Over) and not self._gateway.renews(error):
+        if _is_final(error):
+            if not self._renews(error):
                 self._end(error)
-        elif isinstance(error, NotEtcd | TLSFailed) and not self._watch.confirmed:
+        elif self._is_hopeless and not self._watch.confirmed:
             # It never worked: more likely a wrong address or certificate than an outage.
             self._end(error)
 
@@ -161,6 +168,9 @@ class SharedStream(Line[WebSocket]):
         stream.send(_encode(WatchRequest(create_request=self._watches[watch_id].request(watch_id))))
 
     def remove(self, watch: Fed) -> Deferred[None]:
+        """See :meth:`Carrier.remove`."""
+        if watch not in self._ids:
+            return succeed(None)
         watch_id = self._forget(watch)
         if self._stream is None:
             self._close_if_idle()
@@ -176,14 +186,19 @@ class SharedStream(Line[WebSocket]):
         del self._watches[watch_id]
         return watch_id
 
-    def take_all(self) -> list[Fed]:
-        """Carry nothing any longer; what was carried until now."""
-        watches = list(self._watches.values())
-        self._watches.clear()
-        self._ids.clear()
-        return watches
+    def take(self) -> Fed | None:
+        """
+        Carry one less; None where there is none left.
+
+        One at a time, since what is done with one of them can stop others.
+        """
+        watch = next(iter(self._ids), None)
+        if watch is not None:
+            self._forget(watch)
+        return watch
 
     def close(self) -> Deferred[None]:
+        """Want it no longer; fires when its socket has gone."""
         self._settle_cancels()
         return super().close()
 
@@ -223,8 +238,8 @@ class SharedStream(Line[WebSocket]):
 
     # --- the stream -------------------------------------------------------------------------------------------------
 
-    def _open_stream(self, endpoint: Endpoint) -> Deferred[WebSocket]:
-        return self._gateway.open_websocket(rpcs.WATCH, self, endpoint=endpoint)
+    def _open_stream(self, endpoint: Endpoint, receiver: StreamReceiver) -> Deferred[WebSocket]:
+        return self._gateway.open_websocket(rpcs.WATCH, receiver, endpoint=endpoint)
 
     def _dropped(self, closing: Deferred[None]) -> None:
         self._carriers.until(closing)
@@ -238,22 +253,29 @@ class SharedStream(Line[WebSocket]):
         self._settle_cancels()
         for watch in self._ids:
             watch.broke()
-        refused = isinstance(error, NotEtcd | WebSocketRefused) or (
-            isinstance(error, EtcdError) and isinstance(after_stream_error(error), Over)
-        )
-        if refused and not self._believed:
+        if self._is_refusal(error):
             self._carriers.websocket_refused(self, f"{self._endpoint}: {error}")
-        elif isinstance(error, TLSFailed) and not any(watch.confirmed for watch in self._ids):
-            for watch in self.take_all():
-                watch.over(error)
+        elif self._ends_all(error):
+            while (taken := self.take()) is not None:
+                taken.over(error)
         if not self._watches:
             self._carriers.idle(self)
 
-    def message_received(self, data: bytes) -> None:
+    def _is_refusal(self, error: Exception) -> bool:
+        """Whether POST streams may do where the WebSocket did not."""
+        if self._believed or isinstance(error, AuthenticationFailed):
+            return False
+        return isinstance(error, NotEtcd | WebSocketRefused) or _is_final(error)
+
+    def _ends_all(self, error: Exception) -> bool:
+        if _is_final(error):
+            return not self._renews(error)
+        return self._is_hopeless and not any(watch.confirmed for watch in self._ids)
+
+    def _received(self, data: bytes) -> None:
         frame = rpcs.WATCH.decode_frame(data)
         error = frame.failure()
         if error is not None:
-            self._gateway.renews(error)
             self._drop(error)
         elif frame.result is not None:
             self._answered(frame.result)
@@ -273,10 +295,10 @@ class SharedStream(Line[WebSocket]):
             if response.created:
                 self._believed = True
                 self._confirmed()
-        elif not self._believed and isinstance(step.error, PermissionDenied | STALE_TOKEN_ERRORS):
+        elif not self._believed and isinstance(step.error, (PermissionDenied, *STALE_TOKEN_ERRORS)):
             # It does not know the user: an etcd that reads no token from a WebSocket says the same.
             self._drop(WebSocketRefused(f"no token is read from a WebSocket ({step.error.message})"))
-        elif isinstance(step, Interrupted) or self._gateway.renews(step.error):
+        elif isinstance(step, Interrupted) or self._renews(step.error):
             self._drop(step.error)
         else:
             self._forget(watch)
@@ -316,11 +338,11 @@ class Carriers:
         self._shared.add(watch)
 
     def released(self, own: OwnStream) -> None:
-        """This stream carries no watch any longer."""
+        """The stream carries no watch any longer."""
         self._own.discard(own)
 
     def idle(self, shared: SharedStream) -> None:
-        """This stream carries no watch any longer; the next ones get another."""
+        """The stream carries no watch any longer; the next ones get another."""
         if self._shared is shared:
             self._shared = None
         self.until(shared.close())
@@ -330,7 +352,7 @@ class Carriers:
         if self._websockets:
             self._websockets = False
             self._log.warn("etcd's WebSocket is refused, so each watch has a connection of its own: {why}", why=why)
-        for watch in shared.take_all():
+        while (watch := shared.take()) is not None:
             self.carry(watch)
 
     def until(self, closing: Deferred[None]) -> None:
@@ -340,4 +362,9 @@ class Carriers:
 
     def stop(self) -> Deferred[None]:
         """Fires when the streams of all watches that were removed are closed."""
-        return DeferredList(list(self._closing)).addCallback(lambda _: None)
+        return Deferred.fromCoroutine(self._all_closed())
+
+    async def _all_closed(self) -> None:
+        while self._closing:
+            # Closing one can make another idle.
+            await DeferredList(list(self._closing))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
@@ -41,9 +41,9 @@ from twisted_etcd.keys import KeyRange
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.common import Message
 from twisted_etcd.schema.kv import (
-    Compare,
     CompactionRequest,
     CompactionResponse,
+    Compare,
     DeleteRangeResponse,
     PutResponse,
     RangeRequest,
@@ -273,9 +273,7 @@ class EtcdClient(Service):
         """
         return self._leases.grant(ttl, lease_id, timeout=timeout)
 
-    def lease_grant(
-        self, ttl: int, *, lease_id: int = 0, timeout: float | None = None
-    ) -> Deferred[LeaseGrantResponse]:
+    def lease_grant(self, ttl: int, *, lease_id: int = 0, timeout: float | None = None) -> Deferred[LeaseGrantResponse]:
         """
         Grant a lease (``Lease.LeaseGrant``) that nobody keeps alive: it ends after its TTL.
 
@@ -351,7 +349,7 @@ class EtcdClient(Service):
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
-    def stopService(self) -> Deferred[None]:  # noqa: N802
+    def stopService(self) -> Deferred[None]:
         """
         Revoke its leases, cancel its watches, end its requests with :class:`~twisted_etcd.errors.ServiceStopped`, and
         close its connections. It cannot be used again.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -11,9 +10,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_etcd.client.keepalive import KeepaliveSchedule
-from twisted_etcd.moment import Moment
 from twisted_etcd.errors import LeaseLost, LeaseNotFound, ServiceStopped, TwistedEtcdError
 from twisted_etcd.gateway.gateway import Gateway
+from twisted_etcd.moment import Moment
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.lease import (
     LeaseGrantRequest,
@@ -22,9 +21,6 @@ from twisted_etcd.schema.lease import (
     LeaseRevokeRequest,
     LeaseRevokeResponse,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: Leases in one keepalive request. The gateway answers only what it has read before its first answer, so a body
 #: must stay small; what it leaves out is asked for again.

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_etcd.backoff import Backoff
+from twisted_etcd.errors import EtcdError, NotEtcd, TLSFailed
 from twisted_etcd.gateway.endpoints import Endpoint
 from twisted_etcd.gateway.gateway import Gateway
-from twisted_etcd.backoff import Backoff
-from twisted_etcd.gateway.stream import Stream
+from twisted_etcd.gateway.stream import Stream, StreamReceiver
 
 StreamT = TypeVar("StreamT", bound=Stream)
+
+#: How often in a row a new token is fetched because the last one was refused.
+_RENEWALS = 3
 
 
 class LineState(enum.Enum):
@@ -29,6 +34,27 @@ class LineState(enum.Enum):
     OPEN = "open"
     WAITING = "broken, and waiting to be opened again"
     CLOSED = "closed for good"
+
+
+class _Reception:
+    """Hands on what one stream carries, for as long as that stream is the line's: an old one can end late."""
+
+    def __init__(self, line: Line[Any]) -> None:
+        self._line: Line[Any] | None = line
+
+    def end(self) -> None:
+        """The stream is the line's no longer."""
+        self._line = None
+
+    def message_received(self, data: bytes) -> None:
+        """For the stream: one whole JSON text."""
+        if self._line is not None:
+            self._line.message_received(data)
+
+    def stream_ended(self, reason: Failure) -> None:
+        """For the stream: its end."""
+        if self._line is not None:
+            self._line.stream_ended(reason)
 
 
 class Line(ABC, Generic[StreamT]):
@@ -48,14 +74,18 @@ class Line(ABC, Generic[StreamT]):
         self._endpoint: Endpoint = gateway.choose()
         self._opening: Deferred[None] | None = None
         self._stream: StreamT | None = None
+        self._reception = _Reception(self)
         self._timer: IDelayedCall | None = None
         self._complained = False
+        self._hopeless: set[Endpoint] = set()
+        self._renewals = 0
+        self._renewed_for: Exception | None = None
 
     # --- for the subclass -------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _open_stream(self, endpoint: Endpoint) -> Deferred[StreamT]:
-        """Open a stream that hands what it carries to this object."""
+    def _open_stream(self, endpoint: Endpoint, receiver: StreamReceiver) -> Deferred[StreamT]:
+        """Open a stream that hands what it carries to this receiver."""
 
     @abstractmethod
     def _opened(self, stream: StreamT) -> None:
@@ -66,24 +96,55 @@ class Line(ABC, Generic[StreamT]):
         """The stream broke, or could not be opened. It will be opened again unless the line is closed here."""
 
     @abstractmethod
-    def message_received(self, data: bytes) -> None:
-        """One whole JSON text arrived."""
+    def _received(self, data: bytes) -> None:
+        """
+        One whole JSON text arrived.
+
+        :raises msgspec.DecodeError: where it is none of etcd's; the stream is given up then.
+        """
+
+    @abstractmethod
+    def _dropped(self, closing: Deferred[None]) -> None:
+        """A stream was given up; this fires when its socket has gone."""
 
     def _confirmed(self) -> None:
         """The stream has proved good: a later break is the first of its kind again."""
         self._backoff.reset()
         self._complained = False
+        self._hopeless.clear()
+        self._renewals = 0
+
+    @property
+    def _is_hopeless(self) -> bool:
+        """Whether every endpoint was no etcd, or refused TLS, when it was last tried: waiting mends neither."""
+        return self._hopeless.issuperset(self._gateway.endpoints)
+
+    def _renews(self, error: Exception) -> bool:
+        """
+        Whether an error is about the token, and a new one may do, which is then fetched by the next attempt.
+
+        It is not, when several in a row were refused. Asking twice about one error is asking once.
+        """
+        if error is self._renewed_for:
+            return True
+        if self._renewals >= _RENEWALS or not isinstance(error, EtcdError) or not self._gateway.renews(error):
+            return False
+        self._renewals += 1
+        self._renewed_for = error
+        return True
 
     def _drop(self, error: Exception) -> None:
         """Give the open stream up, and open another."""
-        stream, self._stream = self._stream, None
+        stream = self._let_go()
         if stream is not None:
             self._dropped(stream.close())
             self._broke(Failure(error))
 
-    @abstractmethod
-    def _dropped(self, closing: Deferred[None]) -> None:
-        """A stream was given up; this fires when its socket has gone."""
+    def _let_go(self) -> StreamT | None:
+        """The open stream, of which nothing more is heard."""
+        self._reception.end()
+        stream, self._stream = self._stream, None
+        return stream
 
     # --- the machine ------------------------------------------------------------------------------------------------
 
@@ -99,19 +160,24 @@ class Line(ABC, Generic[StreamT]):
             self._timer.cancel()
         if self._opening is not None:
             self._opening.cancel()
-        stream, self._stream = self._stream, None
+        stream = self._let_go()
         return stream.close() if stream is not None else succeed(None)
 
     def _try(self) -> None:
         self.state = LineState.OPENING
         self._timer = None
         self._endpoint = self._gateway.choose()
-        opening = self._open_stream(self._endpoint)
+        self._reception = _Reception(self)
+        opening = self._open_stream(self._endpoint, self._reception)
         self._opening = opening.addCallbacks(self._did_open, self._did_not_open)
         self._opening.addBoth(self._opening_over)
 
-    def _opening_over(self, _: object) -> None:
+    def _opening_over(self, result: object) -> None:
         self._opening = None
+        if isinstance(result, Failure):
+            self._log.failure(
+                "What follows the opening of a stream to {endpoint} failed.", result, endpoint=self._endpoint
+            )
 
     def _did_open(self, stream: StreamT) -> None:
         if self.state is LineState.CLOSED:
@@ -127,10 +193,18 @@ class Line(ABC, Generic[StreamT]):
             return
         self._broke(failure)
 
+    def message_received(self, data: bytes) -> None:
+        """For the stream: one whole JSON text."""
+        try:
+            self._received(data)
+        except msgspec.DecodeError as error:
+            self._drop(
+                NotEtcd("a stream is not etcd's", {str(self._endpoint): f"what it sent cannot be read: {error}"})
+            )
+
     def stream_ended(self, reason: Failure) -> None:
         """For the stream: nothing more comes from it."""
-        if self._stream is not None:
-            self._stream = None
+        if self._let_go() is not None:
             self._broke(reason)
 
     def _broke(self, reason: Failure) -> None:
@@ -138,6 +212,10 @@ class Line(ABC, Generic[StreamT]):
         if not isinstance(error, Exception):
             reason.raiseException()
         self._gateway.failed(self._endpoint)
+        if isinstance(error, NotEtcd | TLSFailed):
+            self._hopeless.add(self._endpoint)
+        else:
+            self._hopeless.discard(self._endpoint)
         self.state = LineState.WAITING
         self._interrupted(error)
         if self.state is not LineState.WAITING:

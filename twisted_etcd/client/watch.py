@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_etcd.moment import Moment
 from twisted_etcd.client.position import WatchBatch
 from twisted_etcd.errors import WatchStopped
+from twisted_etcd.moment import Moment
 
 #: Events that may wait for their consumer before the watch lets etcd wait.
 MAX_BACKLOG = 10_000
@@ -96,7 +96,9 @@ class Watch:
             msg = "this watch hands its batches to a callback; give none to use next() or async for"
             raise RuntimeError(msg)
         if self._backlog:
-            return succeed(self._take())
+            batch = self._take()
+            self._close_if_handed_on()
+            return succeed(batch)
         if self._reason is not None:
             return fail(Failure(self._reason.value))
         deferred: Deferred[WatchBatch] = Deferred(self._waiting.remove)
@@ -131,7 +133,7 @@ class Watch:
     # --- for its feed -----------------------------------------------------------------------------------------------
 
     def begin(self, feed: Feed) -> None:
-        """This is where the batches come from."""
+        """Take the batches from there."""
         self._feed = feed
 
     def confirmed(self, revision: int) -> None:
@@ -157,14 +159,15 @@ class Watch:
         """Nothing more will arrive; what has arrived is still handed on, and the reason after it."""
         if self._reason is None:
             self._reason = reason
-            if not self._backlog:
-                self._close()
+            self._close_if_handed_on()
 
     def end(self, reason: Failure) -> Deferred[None]:
-        """End it now, for this reason."""
+        """End it now, for this reason, unless it has another already."""
         self._backlog.clear()
         self._backlog_events = 0
-        self.finished(reason)
+        if self._reason is None:
+            self._reason = reason
+        self._close(self._reason)
         return self._feed.stop() if self._feed is not None else succeed(None)
 
     # --- handing on -------------------------------------------------------------------------------------------------
@@ -172,10 +175,7 @@ class Watch:
     def _take(self) -> WatchBatch:
         batch = self._backlog.popleft()
         self._backlog_events -= max(1, len(batch.events))
-        if self._reason is not None:
-            if not self._backlog:
-                self._close()
-        elif self._paused and not self._backlog and self._feed is not None:
+        if self._reason is None and self._paused and not self._backlog and self._feed is not None:
             self._paused = False
             self._feed.resume()
         return batch
@@ -194,15 +194,17 @@ class Watch:
                     await result
         finally:
             self._handing_on = False
+        self._close_if_handed_on()
 
     def _callback_failed(self, failure: Failure) -> None:
         self._log.failure("The callback of {watch!r} failed, which ends the watch.", failure, watch=self)
         self.end(failure)
 
-    def _close(self) -> None:
-        reason = self._reason
-        if reason is None:
-            return
+    def _close_if_handed_on(self) -> None:
+        if self._reason is not None and not self._backlog and not self._handing_on:
+            self._close(self._reason)
+
+    def _close(self, reason: Failure) -> None:
         self._ready.fail(reason)
         if reason.check(WatchStopped):
             self._ended.fire(None)

@@ -121,6 +121,8 @@ def _settings_for(service_class: type[MessageService], host: HostSettings) -> ob
     wanted = getattr(service_class, "Settings", None)
     if wanted is None:
         return host.settings
+    if not (isinstance(wanted, type) and issubclass(wanted, msgspec.Struct)):
+        raise _mistake(host, f"{host.key}.class", f"{host.path}.Settings is no msgspec Struct")
     known = [field.encode_name for field in msgspec.structs.fields(wanted)]
     for key in host.settings:
         if key not in known:

@@ -1,1 +1,0 @@
-import a_module_that_is_not_there  # noqa: F401
