@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from twisted.internet import reactor
-from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.interfaces import IHalfCloseableProtocol, IListeningPort, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IListeningPort, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -171,10 +170,10 @@ class ClockedReactor(Clock):
         self.listenTCP = real.listenTCP
         self.connectTCP = real.connectTCP
 
-    def callLater(self, when: float, what: Callable[..., object], *args: object, **kwargs: object) -> DelayedCall:
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> IDelayedCall:  # noqa: A002
         # Told later: whoever asks for a call does not expect it before it knows of it.
         cast("Any", reactor).callLater(0, self._event.happened)
-        return super().callLater(when, what, *args, **kwargs)
+        return super().callLater(delay, callable, *args, **kw)
 
     async def until_waiting(self, count: int = 1) -> None:
         """Until so many calls wait for the time to pass."""

@@ -2,31 +2,13 @@
 etcd v3 for Twisted: a client, and services that answer messages. See the README for where to begin.
 """
 
-from twisted_etcd.client import (
-    compare,
-    op,
-)
-from twisted_etcd.client.client import (
-    EtcdClient,
-)
-from twisted_etcd.client.lease import (
-    Lease,
-)
-from twisted_etcd.client.position import (
-    WatchBatch,
-)
-from twisted_etcd.client.scan import (
-    Scan,
-)
-from twisted_etcd.client.watch import (
-    Watch,
-)
-from twisted_etcd.config.configuration import (
-    ChangeType,
-    ConfigChange,
-    ConfigFollower,
-    Configuration,
-)
+from twisted_etcd.client import compare, op
+from twisted_etcd.client.client import EtcdClient
+from twisted_etcd.client.lease import Lease
+from twisted_etcd.client.position import WatchBatch
+from twisted_etcd.client.scan import Scan
+from twisted_etcd.client.watch import Watch
+from twisted_etcd.config.configuration import ChangeType, ConfigChange, ConfigFollower, Configuration
 from twisted_etcd.errors import (
     Aborted,
     AlreadyExists,
@@ -116,59 +98,21 @@ from twisted_etcd.errors import (
     WatchEnded,
     WatchStopped,
 )
-from twisted_etcd.gateway.tls import (
-    TLSSettings,
-)
-from twisted_etcd.messaging.addresses import (
-    ServiceHandle,
-)
-from twisted_etcd.messaging.delivery import (
-    Delivery,
-)
-from twisted_etcd.messaging.messages import (
-    Message,
-    Request,
-)
-from twisted_etcd.messaging.node import (
-    Node,
-)
-from twisted_etcd.messaging.routes import (
-    handles,
-)
-from twisted_etcd.messaging.service import (
-    MessageService,
-)
-from twisted_etcd.registry.instance import (
-    Instance,
-)
-from twisted_etcd.registry.registration import (
-    Registration,
-    RegistrationState,
-)
-from twisted_etcd.registry.registry import (
-    Registry,
-)
-from twisted_etcd.registry.view import (
-    ServiceChange,
-    ServiceView,
-)
-from twisted_etcd.schema.kv import (
-    Event,
-    EventType,
-    KeyValue,
-    SortOrder,
-    SortTarget,
-)
-from twisted_etcd.schema.watch import (
-    FilterType,
-)
-from twisted_etcd.services.api import (
-    ConfigWatch,
-    EtcdApi,
-)
-from twisted_etcd.services.etcd import (
-    EtcdService,
-)
+from twisted_etcd.gateway.tls import TLSSettings
+from twisted_etcd.messaging.addresses import ServiceHandle
+from twisted_etcd.messaging.delivery import Delivery
+from twisted_etcd.messaging.messages import Message, Request
+from twisted_etcd.messaging.node import Node
+from twisted_etcd.messaging.routes import handles
+from twisted_etcd.messaging.service import MessageService
+from twisted_etcd.registry.instance import Instance
+from twisted_etcd.registry.registration import Registration, RegistrationState
+from twisted_etcd.registry.registry import Registry
+from twisted_etcd.registry.view import ServiceChange, ServiceView
+from twisted_etcd.schema.kv import Event, EventType, KeyValue, SortOrder, SortTarget
+from twisted_etcd.schema.watch import FilterType
+from twisted_etcd.services.api import ConfigWatch, EtcdApi
+from twisted_etcd.services.etcd import EtcdService
 from twisted_etcd.services.messages import (
     ETCD_SERVICE,
     EtcdBatchGetReq,

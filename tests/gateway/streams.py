@@ -16,12 +16,11 @@ from treq.client import HTTPClient
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 
-from tests.conftest import FreshEtcd
-from tests.etcds import http_client
+from tests.etcds import FreshEtcd, http_client
 from tests.wire import Event
 from twisted_etcd.embedded.process import EmbeddedEtcd
 
@@ -58,6 +57,7 @@ class Recorder:
     @property
     def end(self) -> BaseException:
         (end,) = self.ends
+        assert end.value is not None
         return end.value
 
     async def until_events(self, count: int) -> list[tuple[int, bytes]]:
@@ -149,5 +149,5 @@ def secure_endpoint(etcd: EmbeddedEtcd, believed: trustme.CA, name: str = "local
     return wrapClientTLS(optionsForClientTLS(name, _trust(believed)), endpoint_of(etcd.endpoint))
 
 
-def _trust(authority: trustme.CA) -> object:
-    return trustRootFromCertificates([Certificate.loadPEM(authority.cert_pem.bytes())])
+def _trust(authority: trustme.CA) -> Certificate:
+    return Certificate.loadPEM(authority.cert_pem.bytes())

@@ -16,7 +16,7 @@ from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from tests.conftest import FreshEtcd
+from tests.etcds import FreshEtcd
 from tests.gateway.streams import (
     CLOCK,
     Recorder,
@@ -255,8 +255,12 @@ async def test_whoever_asked_has_the_stream_before_its_first_message(listener: L
             order.append("end")
             super().stream_ended(reason)
 
+    def note(stream: PostStream) -> PostStream:
+        order.append("open")
+        return stream
+
     receiver = Receiver()
-    opening = open_at(listener, receiver).addCallback(lambda stream: order.append("open") or stream)
+    opening = open_at(listener, receiver).addCallback(note)
     peer = await listener.peer()
     peer.socket.write(HEAD + chunk(MESSAGES[0] + b"\n") + chunk(b""))
     stream = await soon(opening)
@@ -496,7 +500,11 @@ async def test_a_message_over_the_bound_ends_the_stream_after_those_before_it(
 @pytest_twisted.ensureDeferred
 async def test_a_paused_stream_makes_the_server_wait(listener: Listener, recorder: Recorder) -> None:
     # Paused by whoever gets it, which is before the body begins.
-    opening = open_at(listener, recorder).addCallback(lambda stream: stream.pause() or stream)
+    def paused(stream: PostStream) -> PostStream:
+        stream.pause()
+        return stream
+
+    opening = open_at(listener, recorder).addCallback(paused)
     peer = await listener.peer()
     peer.socket.write(HEAD)
     stream = await soon(opening)

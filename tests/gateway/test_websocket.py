@@ -30,7 +30,7 @@ from wsproto import ConnectionType
 from wsproto.connection import Connection
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
-from tests.conftest import FreshEtcd
+from tests.etcds import FreshEtcd
 from tests.gateway.streams import (
     CLOCK,
     Recorder,
@@ -463,8 +463,12 @@ async def test_whoever_asked_has_the_stream_before_its_first_message(listener: L
             order.append("end")
             super().stream_ended(reason)
 
+    def note(stream: WebSocket) -> WebSocket:
+        order.append("open")
+        return stream
+
     receiver = Receiver()
-    opening = open_at(listener, receiver).addCallback(lambda stream: order.append("open") or stream)
+    opening = open_at(listener, receiver).addCallback(note)
     peer = await peer_of(listener)
     await peer.until_asked()
     all_at_once = frames(Connection(ConnectionType.SERVER), TextMessage(MESSAGES[0]), CloseConnection(1001, "bye"))
@@ -679,7 +683,7 @@ class _InMemory:
     """An endpoint whose connection is a transport in memory, so that a property test needs no network."""
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:  # noqa: ANN401, N803
-        self.transport = _Transport()
+        self.transport = _Transport()  # type: ignore[no-untyped-call]
         self.protocol: Protocol = protocolFactory.buildProtocol(None)
         self.protocol.makeConnection(self.transport)
         connected: Deferred[Any] = Deferred()
@@ -699,7 +703,7 @@ def test_messages_in_any_fragments_cut_anywhere_arrive_whole(messages: list[list
         cast("Any", endpoint), host="h", path="/v3/watch", receiver=recorder, clock=Clock(), handshake_timeout=1
     )
     peer = WebSocketPeer()
-    peer.data += endpoint.transport.value()
+    peer.data += endpoint.transport.value()  # type: ignore[no-untyped-call]
     connection = Connection(ConnectionType.SERVER)
     data = peer.answer()
     for fragments in messages:

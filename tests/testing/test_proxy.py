@@ -117,7 +117,7 @@ async def test_next_connection_fires_with_the_connection(bench: Bench) -> None:
     connection = await soon(next_connection)
     assert connection in bench.proxy.connections
     connection.reset()
-    assert (await cast("Peer", bench.clients[0]).until_lost()).check(ConnectionLost)
+    assert (await bench.clients[0].until_lost()).check(ConnectionLost)
 
 
 @pytest_twisted.ensureDeferred

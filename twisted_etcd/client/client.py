@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.python.failure import Failure
 
 from twisted_etcd.client.carriers import OWN_STREAMS, Carriers
@@ -21,12 +21,13 @@ from twisted_etcd.client.kv import (
     delete_request,
     put_request,
     range_request,
+    to_int,
 )
 from twisted_etcd.client.lease import Lease, LeaseKeeper
 from twisted_etcd.client.op import txn_request
 from twisted_etcd.client.scan import PAGE, Scan
 from twisted_etcd.client.watch import MAX_BACKLOG, Watch, WatchCallback
-from twisted_etcd.errors import InvalidSettings, ServiceStopped
+from twisted_etcd.errors import EmptyKey, InvalidSettings, ServiceStopped
 from twisted_etcd.gateway.endpoints import parse_endpoints
 from twisted_etcd.gateway.gateway import (
     CONNECT_TIMEOUT,
@@ -38,6 +39,7 @@ from twisted_etcd.gateway.gateway import (
 )
 from twisted_etcd.gateway.tls import TLSSettings
 from twisted_etcd.keys import KeyRange
+from twisted_etcd.moment import Moment
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.common import Message
 from twisted_etcd.schema.kv import (
@@ -146,7 +148,7 @@ class EtcdClient(Service):
         self._leases = LeaseKeeper(self._gateway, reactor)
         self._carriers = Carriers(self._gateway, reactor, own_streams)
         self._watches: set[Watch] = set()
-        self._stopping: Deferred[None] | None = None
+        self._stopping: Moment[None] | None = None
 
     def __repr__(self) -> str:
         return f"<EtcdClient of {', '.join(self.endpoints)}>"
@@ -169,6 +171,8 @@ class EtcdClient(Service):
 
         :param timeout: seconds for the whole of it; ``request_timeout`` where it is None.
         """
+        if self._stopping is not None:
+            return fail(ServiceStopped(f"the client was stopped before {rpc.name}"))
         return self._gateway.unary(rpc, request, timeout=timeout)
 
     # --- key-values -------------------------------------------------------------------------------------------------
@@ -182,7 +186,7 @@ class EtcdClient(Service):
         :param options: see :class:`~twisted_etcd.client.kv.RangeOptions`. Without ``serializable=True`` the answer is
             linearizable.
         """
-        return self._gateway.unary(rpcs.RANGE, range_request(key, **options), timeout=timeout)
+        return self.call(rpcs.RANGE, range_request(key, **options), timeout=timeout)
 
     def put(
         self, key: str | bytes, value: str | bytes, *, timeout: float | None = None, **options: Unpack[PutOptions]
@@ -192,7 +196,7 @@ class EtcdClient(Service):
 
         :param options: see :class:`~twisted_etcd.client.kv.PutOptions`.
         """
-        return self._gateway.unary(rpcs.PUT, put_request(key, value, **options), timeout=timeout)
+        return self.call(rpcs.PUT, put_request(key, value, **options), timeout=timeout)
 
     def delete(
         self, key: str | bytes, *, timeout: float | None = None, **options: Unpack[DeleteOptions]
@@ -202,7 +206,7 @@ class EtcdClient(Service):
 
         :param options: see :class:`~twisted_etcd.client.kv.DeleteOptions`.
         """
-        return self._gateway.unary(rpcs.DELETE_RANGE, delete_request(key, **options), timeout=timeout)
+        return self.call(rpcs.DELETE_RANGE, delete_request(key, **options), timeout=timeout)
 
     def txn(
         self,
@@ -217,7 +221,7 @@ class EtcdClient(Service):
         ``failure``, all at one revision. Make them with :mod:`twisted_etcd.client.compare` and
         :mod:`twisted_etcd.client.op`.
         """
-        return self._gateway.unary(rpcs.TXN, txn_request(compare, success, failure), timeout=timeout)
+        return self.call(rpcs.TXN, txn_request(compare, success, failure), timeout=timeout)
 
     def compact(
         self, revision: int, *, physical: bool = False, timeout: float | None = None
@@ -227,8 +231,8 @@ class EtcdClient(Service):
 
         :param physical: answer only when the space has been given back.
         """
-        return self._gateway.unary(
-            rpcs.COMPACT, CompactionRequest(revision=revision, physical=physical), timeout=timeout
+        return self.call(
+            rpcs.COMPACT, CompactionRequest(revision=to_int(revision, "revision"), physical=physical), timeout=timeout
         )
 
     def scan(
@@ -249,15 +253,21 @@ class EtcdClient(Service):
         :param revision: the revision to read; 0 for that of the first page.
         :param timeout: seconds for each page.
         """
-        if page < 1:
+        if to_int(page, "page") < 1:
             msg = f"page must be at least 1, not {page!r}"
             raise ValueError(msg)
-        request = range_request(
-            key, limit=page, revision=revision, keys_only=keys_only, serializable=serializable, **keys
+        keys_meant = KeyRange.of(key, **keys)
+        request = RangeRequest(
+            key=keys_meant.key,
+            range_end=keys_meant.range_end,
+            limit=page,
+            revision=to_int(revision, "revision"),
+            keys_only=keys_only,
+            serializable=serializable,
         )
 
         def read(page_request: RangeRequest) -> Deferred[RangeResponse]:
-            return self._gateway.unary(rpcs.RANGE, page_request, timeout=timeout)
+            return self.call(rpcs.RANGE, page_request, timeout=timeout)
 
         return Scan(read, request)
 
@@ -271,6 +281,8 @@ class EtcdClient(Service):
         :param lease_id: the id that it is to have; 0 for one of etcd's choice.
         :raises LeaseExists: a lease with that id is there already.
         """
+        if self._stopping is not None:
+            return fail(ServiceStopped("the client was stopped before Lease.LeaseGrant"))
         return self._leases.grant(ttl, lease_id, timeout=timeout)
 
     def lease_grant(self, ttl: int, *, lease_id: int = 0, timeout: float | None = None) -> Deferred[LeaseGrantResponse]:
@@ -280,7 +292,11 @@ class EtcdClient(Service):
         :param ttl: seconds; etcd may grant more.
         :raises LeaseExists: a lease with that id is there already.
         """
-        return self._gateway.unary(rpcs.LEASE_GRANT, LeaseGrantRequest(TTL=ttl, ID=lease_id), timeout=timeout)
+        return self.call(
+            rpcs.LEASE_GRANT,
+            LeaseGrantRequest(TTL=to_int(ttl, "ttl"), ID=to_int(lease_id, "lease_id")),
+            timeout=timeout,
+        )
 
     def lease_revoke(self, lease_id: int, *, timeout: float | None = None) -> Deferred[LeaseRevokeResponse]:
         """
@@ -288,7 +304,7 @@ class EtcdClient(Service):
 
         :raises LeaseNotFound: there is no such lease.
         """
-        return self._gateway.unary(rpcs.LEASE_REVOKE, LeaseRevokeRequest(ID=lease_id), timeout=timeout)
+        return self.call(rpcs.LEASE_REVOKE, LeaseRevokeRequest(ID=to_int(lease_id, "lease_id")), timeout=timeout)
 
     def lease_time_to_live(
         self, lease_id: int, *, keys: bool = False, timeout: float | None = None
@@ -298,12 +314,12 @@ class EtcdClient(Service):
 
         :param keys: name the keys that live by it.
         """
-        request = LeaseTimeToLiveRequest(ID=lease_id, keys=keys)
-        return self._gateway.unary(rpcs.LEASE_TIME_TO_LIVE, request, timeout=timeout)
+        request = LeaseTimeToLiveRequest(ID=to_int(lease_id, "lease_id"), keys=keys)
+        return self.call(rpcs.LEASE_TIME_TO_LIVE, request, timeout=timeout)
 
     def leases(self, *, timeout: float | None = None) -> Deferred[LeaseLeasesResponse]:
         """The ids of all leases there are (``Lease.LeaseLeases``)."""
-        return self._gateway.unary(rpcs.LEASE_LEASES, LeaseLeasesRequest(), timeout=timeout)
+        return self.call(rpcs.LEASE_LEASES, LeaseLeasesRequest(), timeout=timeout)
 
     # --- watches ----------------------------------------------------------------------------------------------------
 
@@ -333,14 +349,18 @@ class EtcdClient(Service):
         request = WatchCreateRequest(
             key=keys_meant.key,
             range_end=keys_meant.range_end,
-            start_revision=start_revision,
+            start_revision=to_int(start_revision, "start_revision"),
             prev_kv=prev_kv,
-            filters=tuple(filters),
+            filters=tuple(FilterType(each) for each in filters),
             progress_notify=progress_notify,
         )
         watch = Watch(repr(keys_meant.key) + (" and on" if keys_meant.range_end else ""), callback, max_backlog)
         if self._stopping is not None:
             watch.finished(Failure(ServiceStopped("the client was stopped before the watch began")))
+            return watch
+        if not keys_meant.key:
+            # etcd would take it for the key of one zero byte, and the watch would see nothing, for ever.
+            watch.finished(Failure(EmptyKey(EmptyKey.grpc_code, EmptyKey.messages[0])))
             return watch
         self._watches.add(watch)
         watch.ended.addBoth(lambda _: self._watches.discard(watch))
@@ -359,10 +379,10 @@ class EtcdClient(Service):
         """
         super().stopService()  # type: ignore[no-untyped-call]
         if self._stopping is None:
-            self._stopping = Deferred.fromCoroutine(self._stop())
-        waiting: Deferred[None] = Deferred()
-        self._stopping.chainDeferred(waiting)
-        return waiting
+            # Set before anybody is told: what they do then must find the client stopped.
+            self._stopping = Moment()
+            Deferred.fromCoroutine(self._stop()).addCallbacks(self._stopping.fire, self._stopping.fail)
+        return self._stopping.wait()
 
     async def _stop(self) -> None:
         reason = Failure(ServiceStopped("the client was stopped"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
-from twisted_etcd.client.kv import KeyOptions
+from twisted_etcd.client.kv import KeyOptions, to_int
 from twisted_etcd.keys import KeyRange, to_bytes
 from twisted_etcd.schema.kv import Compare, CompareResult, CompareTarget
 
@@ -44,24 +44,24 @@ def _compare(key: str | bytes, operator: str, target: CompareTarget, options: Ke
 
 def value(key: str | bytes, operator: Operator, operand: str | bytes, **options: Unpack[KeyOptions]) -> Compare:
     """Compares values, byte by byte."""
-    return replace(_compare(key, operator, CompareTarget.VALUE, options), value=to_bytes(operand, "value"))
+    return replace(_compare(key, operator, CompareTarget.VALUE, options), value=to_bytes(operand, "operand"))
 
 
 def version(key: str | bytes, operator: Operator, operand: int, **options: Unpack[KeyOptions]) -> Compare:
     """Compares how often the key was put since it was made; 0: it is not there."""
-    return replace(_compare(key, operator, CompareTarget.VERSION, options), version=operand)
+    return replace(_compare(key, operator, CompareTarget.VERSION, options), version=to_int(operand, "operand"))
 
 
 def create_revision(key: str | bytes, operator: Operator, operand: int, **options: Unpack[KeyOptions]) -> Compare:
     """Compares the revision at which the key was made; 0: it is not there."""
-    return replace(_compare(key, operator, CompareTarget.CREATE, options), create_revision=operand)
+    return replace(_compare(key, operator, CompareTarget.CREATE, options), create_revision=to_int(operand, "operand"))
 
 
 def mod_revision(key: str | bytes, operator: Operator, operand: int, **options: Unpack[KeyOptions]) -> Compare:
     """Compares the revision of the key's last change; 0: it is not there."""
-    return replace(_compare(key, operator, CompareTarget.MOD, options), mod_revision=operand)
+    return replace(_compare(key, operator, CompareTarget.MOD, options), mod_revision=to_int(operand, "operand"))
 
 
 def lease(key: str | bytes, operator: Operator, operand: int, **options: Unpack[KeyOptions]) -> Compare:
     """Compares the id of the key's lease; 0: it has none, or is not there."""
-    return replace(_compare(key, operator, CompareTarget.LEASE, options), lease=operand)
+    return replace(_compare(key, operator, CompareTarget.LEASE, options), lease=to_int(operand, "operand"))

@@ -80,6 +80,19 @@ class DeleteOptions(KeyOptions, total=False):
     prev_kv: bool
 
 
+def to_int(value: int, what: str) -> int:
+    """
+    A number that a caller gave.
+
+    :param what: the name of the argument, for the error.
+    :raises TypeError: for anything but ``int``: etcd would take some of it for another number.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    msg = f"{what} must be an int, not {type(value).__name__}"
+    raise TypeError(msg)
+
+
 def range_request(
     key: str | bytes,
     *,
@@ -98,22 +111,28 @@ def range_request(
     min_create_revision: int = 0,
     max_create_revision: int = 0,
 ) -> RangeRequest:
-    """The ``RangeRequest`` for a key and :class:`RangeOptions`."""
+    """
+    The ``RangeRequest`` for a key and :class:`RangeOptions`.
+
+    :raises TypeError: for an option of the wrong type, which it names.
+    :raises ValueError: where more than one of ``prefix``, ``from_key`` and ``range_end`` is given, or a sort order or
+        target is none of etcd's.
+    """
     keys = KeyRange.of(key, prefix=prefix, from_key=from_key, range_end=range_end)
     return RangeRequest(
         key=keys.key,
         range_end=keys.range_end,
-        limit=limit,
-        revision=revision,
-        sort_order=sort_order,
-        sort_target=sort_target,
+        limit=to_int(limit, "limit"),
+        revision=to_int(revision, "revision"),
+        sort_order=SortOrder(sort_order),
+        sort_target=SortTarget(sort_target),
         serializable=serializable,
         keys_only=keys_only,
         count_only=count_only,
-        min_mod_revision=min_mod_revision,
-        max_mod_revision=max_mod_revision,
-        min_create_revision=min_create_revision,
-        max_create_revision=max_create_revision,
+        min_mod_revision=to_int(min_mod_revision, "min_mod_revision"),
+        max_mod_revision=to_int(max_mod_revision, "max_mod_revision"),
+        min_create_revision=to_int(min_create_revision, "min_create_revision"),
+        max_create_revision=to_int(max_create_revision, "max_create_revision"),
     )
 
 
@@ -130,7 +149,7 @@ def put_request(
     return PutRequest(
         key=to_bytes(key),
         value=to_bytes(value, "value"),
-        lease=lease,
+        lease=to_int(lease, "lease"),
         prev_kv=prev_kv,
         ignore_value=ignore_value,
         ignore_lease=ignore_lease,

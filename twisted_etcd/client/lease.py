@@ -10,7 +10,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_etcd.client.keepalive import KeepaliveSchedule
-from twisted_etcd.errors import LeaseLost, LeaseNotFound, ServiceStopped, TwistedEtcdError
+from twisted_etcd.client.kv import to_int
+from twisted_etcd.errors import LeaseLost, LeaseNotFound, ServiceStopped, TwistedEtcdError, Unavailable
 from twisted_etcd.gateway.gateway import Gateway
 from twisted_etcd.moment import Moment
 from twisted_etcd.schema import rpcs
@@ -74,7 +75,9 @@ class Lease:
 
     def revoke(self, *, timeout: float | None = None) -> Deferred[None]:
         """
-        Give it back (``LeaseRevoke``): etcd deletes all keys that live by it. A lease that is gone already is no error.
+        Give it back (``LeaseRevoke``), so that etcd deletes all keys that live by it.
+
+        A lease that is gone already is no error.
         """
         return self._keeper.revoke(self, timeout)
 
@@ -84,9 +87,7 @@ class Lease:
 
 
 class LeaseKeeper:
-    """
-    Keeps all leases of a client alive: those that are due share a request, and there is one timer for all.
-    """
+    """Keeps all leases of a client alive: those that are due share a request, and there is one timer for all."""
 
     _log = Logger()
 
@@ -99,14 +100,20 @@ class LeaseKeeper:
         self._stopped = False
 
     def grant(self, ttl: int, lease_id: int = 0, *, timeout: float | None = None) -> Deferred[Lease]:
-        """Grant a lease and keep it alive."""
+        """
+        Grant a lease and keep it alive.
+
+        :raises TypeError: where the TTL or the id is no number, before anything is sent.
+        """
+        request = LeaseGrantRequest(TTL=to_int(ttl, "ttl"), ID=to_int(lease_id, "lease_id"))
         asked_at = self._clock.seconds()
-        granting = self._gateway.unary(rpcs.LEASE_GRANT, LeaseGrantRequest(TTL=ttl, ID=lease_id), timeout=timeout)
+        granting = self._gateway.unary(rpcs.LEASE_GRANT, request, timeout=timeout)
         return granting.addCallback(lambda response: self._keep(response.ID, response.TTL, asked_at))
 
     def _keep(self, lease_id: int, ttl: int, asked_at: float) -> Lease:
         if self._stopped:
-            raise ServiceStopped(f"the client was stopped while lease {lease_id:x} was granted; it ends by its TTL")
+            msg = f"the client was stopped while lease {lease_id:x} was granted; it ends by its TTL"
+            raise ServiceStopped(msg)
         lease = Lease(lease_id, ttl, self)
         self._leases[lease_id] = lease
         self._schedule.add(lease_id, ttl, asked_at)
@@ -155,6 +162,9 @@ class LeaseKeeper:
 
         def failed(failure: Failure) -> None:
             failure.trap(TwistedEtcdError)
+            if self._stopped:
+                # None of these leases is kept any longer.
+                return
             self._log.warn(
                 "{count} leases could not be kept alive, and will be tried again: {why}",
                 count=len(lease_ids),
@@ -188,6 +198,9 @@ class LeaseKeeper:
         asking = self._gateway.batch(rpcs.LEASE_KEEP_ALIVE, [LeaseKeepAliveRequest(ID=lease.id)])
 
         def answered(responses: Sequence[LeaseKeepAliveResponse]) -> int:
+            if not responses:
+                msg = f"etcd said nothing to the keepalive of lease {lease.id:x}; ask again"
+                raise Unavailable(msg)
             response = responses[0]
             self._confirmed(response, asked_at)
             self._wind()

@@ -25,9 +25,7 @@ _RENEWALS = 3
 
 
 class LineState(enum.Enum):
-    """
-    ``IDLE`` → ``OPENING`` → ``OPEN`` → ``WAITING`` → ``OPENING`` …, and from each of them to ``CLOSED``.
-    """
+    """``IDLE`` → ``OPENING`` → ``OPEN`` → ``WAITING`` → ``OPENING`` …, and from each of them to ``CLOSED``."""
 
     IDLE = "not asked for yet"
     OPENING = "being opened"

@@ -101,7 +101,8 @@ class WatchPosition:
             return Created(header.revision)
         if response.events or response.fragment:
             return self._events(response)
-        if header.revision < self.next_revision:
+        if header.revision + 1 < self.next_revision or self.next_revision == 0:
+            # A start revision in the future; and nothing is progress of what was never confirmed.
             return None
         self.next_revision = header.revision + 1
         return Delivered(WatchBatch((), header.revision))
