@@ -161,10 +161,18 @@ def test_an_answer_whose_end_was_the_connections_end_is_taken_when_it_is_whole_j
     read_reply(rpcs.PUT, reply(EMPTY_ANSWER, whole=False), URL)
 
 
-def test_json_of_another_shape_leaves_open_what_etcd_did() -> None:
-    with pytest.raises(ExchangeFailed, match=r"the answer to KV\.Put cannot be read") as caught:
-        read_reply(rpcs.PUT, reply(b'{"header":{"cluster_id":"many"}}'), URL)
-    assert caught.value.reach is Reach.MAYBE_SENT
+@pytest.mark.parametrize(
+    ("rpc", "body"),
+    [
+        (rpcs.RANGE, b"{" + HEADER.encode() + b',"kvs":"many"}'),
+        (rpcs.TXN, b"{" + HEADER.encode() + b',"succeeded":"perhaps"}'),
+    ],
+)
+def test_an_answer_of_etcds_in_a_shape_that_nobody_knows_leaves_open_what_it_did(rpc: Any, body: bytes) -> None:
+    for content_type in (JSON, ""):
+        with pytest.raises(ExchangeFailed, match=f"the answer to {rpc.name} cannot be read") as caught:
+            read_reply(rpc, reply(body, content_type=content_type), URL)
+        assert caught.value.reach is Reach.MAYBE_SENT
 
 
 def test_a_reply_shows_nothing_of_its_body() -> None:
@@ -211,6 +219,12 @@ def test_an_error_status_of_a_stream_is_read_in_both_shapes() -> None:
 def test_a_cut_line_is_a_broken_exchange() -> None:
     with pytest.raises(ExchangeFailed, match="cut short"):
         read_replies(rpcs.LEASE_KEEP_ALIVE, reply(line(1) + b"\n" + line(2)[:20], whole=False), URL)
+
+
+def test_a_line_of_etcds_in_a_shape_that_nobody_knows_leaves_open_what_it_did() -> None:
+    body = b'{"result":{' + HEADER.encode() + b',"TTL":"soon"}}'
+    with pytest.raises(ExchangeFailed, match=r"the answer to Lease\.LeaseKeepAlive cannot be read"):
+        read_replies(rpcs.LEASE_KEEP_ALIVE, reply(body), URL)
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,10 @@ def test_a_node_that_is_running_or_stopping_cannot_be_started() -> None:
 
 def test_stopping_under_load_leaves_nothing() -> None:
     clock, waiter, recorder = Clock(), Waiter(), Recorder()
-    node = node_of(clock, recorder, waiter, Hooked(on_start=lambda service: service.call("Waiter", Echo()) and None))
+    background: list[Deferred[Echoed]] = []
+    node = node_of(
+        clock, recorder, waiter, Hooked(on_start=lambda service: background.append(service.call("Waiter", Echo())))
+    )
     calls = [node.call("Waiter", Echo(), seconds) for seconds in range(1, 200)]
     for number in range(200):
         node.send("Recorder", Note(number))
@@ -250,6 +253,7 @@ def test_stopping_under_load_leaves_nothing() -> None:
     result_of(stopped)
     for call in calls:
         failure_of(call, ServiceUnavailable)
+    failure_of(background[0], ServiceStopped)
     assert waiter.cancelled == len(waiter.answers)
     assert node.statistics.sessions_open == 0
     assert clock.getDelayedCalls() == []

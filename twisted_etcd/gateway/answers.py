@@ -9,7 +9,7 @@ import msgspec
 from twisted_etcd.errors import EtcdError, NotEtcd, Unimplemented
 from twisted_etcd.gateway.exchange import ExchangeFailed, Reach, Reply
 from twisted_etcd.schema import rpcs
-from twisted_etcd.schema.answers import decode_error
+from twisted_etcd.schema.answers import decode, decode_error
 from twisted_etcd.schema.common import Message, ResponseHeader
 from twisted_etcd.schema.rpcs import RPC
 
@@ -127,10 +127,28 @@ def _not_ok(rpc: RPC[Any, Any], reply: Reply, endpoint: str) -> Exception:
     return _not_etcd(rpc, reply, endpoint)
 
 
+class _Trace(msgspec.Struct):
+    """What etcd leaves in each of its answers, and others do not, whatever else is in it."""
+
+    header: ResponseHeader = ResponseHeader()
+    result: _Trace | None = None
+
+
+_TRACES = msgspec.json.Decoder(_Trace, strict=False)
+
+
+def _is_etcds(body: bytes) -> bool:
+    try:
+        trace = decode(_TRACES, body.split(b"\n", 1)[0])
+    except msgspec.DecodeError:
+        return False
+    return any(part is not None and part.header != ResponseHeader() for part in (trace, trace.result))
+
+
 def _unreadable(rpc: RPC[Any, Any], reply: Reply, endpoint: str, error: msgspec.DecodeError) -> Exception:
     if not reply.whole:
         return ExchangeFailed(_CUT_SHORT, Reach.MAYBE_SENT)
-    if reply.content_type.startswith(_JSON):
+    if _is_etcds(reply.body):
         return ExchangeFailed(f"the answer to {rpc.name} cannot be read: {error}", Reach.MAYBE_SENT)
     return _not_etcd(rpc, reply, endpoint)
 

@@ -227,8 +227,6 @@ def _roots(failure: Failure) -> Iterator[Failure]:
 def lost(reason: Failure) -> Failure:
     """Why a stream ended, from what its socket or its HTTP client was told."""
     root = next(_roots(reason))
-    if root.check(StreamError):
-        return root
     if root.check(ConnectionDone):
         return Failure(StreamLost("the server closed the connection"))
     if root.check(SSL.Error, *_CONNECTION_ENDS):

@@ -128,26 +128,23 @@ class Life:
     async def _starting_step(self, state: State, then: State, hook: Callable[[], HookResult]) -> bool:
         """Run a hook, and go on to the next state if it succeeds: returns whether it did."""
         over = self._hook_over = Occasion()
-        failure = None
-        try:
-            self._hook = _called(hook)
-            if self.state is not state:
-                # Stopped by the hook itself.
-                self._hook.cancel()
-            await self._hook
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the service does not start
-            failure = Failure(error)
+        failures: list[Failure] = []
+        self._hook = _called(hook).addErrback(failures.append)
+        if self.state is not state:
+            # Stopped by the hook itself.
+            self._hook.cancel()
+        await self._hook
         self._hook = self._hook_over = None
-        if failure is None and state is State.INITIALISING:
+        if not failures and state is State.INITIALISING:
             self._initialised = True
         if self.state is not state:
             # Stopped meanwhile, by one who now waits for this.
             over.happen()
-        elif failure is None:
+        elif failures:
+            await self._refuse(failures[0])
+        else:
             self._move(then)
             return True
-        else:
-            await self._refuse(failure)
         return False
 
     async def _refuse(self, failure: Failure) -> None:
@@ -194,10 +191,10 @@ class Life:
 
     async def _closing_hook(self, exchange: Exchange, hook: Callable[[], HookResult]) -> None:
         """Run a hook that cannot keep the service from ending: cancelled when it takes too long, its failure logged."""
-        try:
-            await _called(hook).addTimeout(self._service.stop_timeout, exchange.reactor)
-        except BaseException:  # noqa: BLE001 - logged, whatever it is
-            _log.failure("{hook} failed; the service stops all the same", hook=hook.__qualname__)
+        failures: list[Failure] = []
+        await _called(hook).addTimeout(self._service.stop_timeout, exchange.reactor).addErrback(failures.append)
+        for failure in failures:
+            _log.failure("{hook} failed; the service stops all the same", failure, hook=hook.__qualname__)
 
     def _move(self, state: State) -> None:
         _, reception = self._where()

@@ -146,7 +146,8 @@ class Reception:
                 delivery.withdraw()
 
     def _answered(self, result: object, delivery: Delivery, route: Route) -> None:
-        self._ended(delivery)
+        delivery.ended = True
+        delivery.running = None
         if delivery.waiting is None:
             if delivery.called and (delivery.given_up or result is not None):
                 delivery.late()
@@ -158,15 +159,18 @@ class Reception:
             wrong = delivery.what_is_wrong_with(result, route.answers)
             self._statistics.failed += 1
             delivery.fail(Failure(TypeError(f"handler {route.name} answered with a value {wrong}")))
+        if self._under_way:
+            self._left(delivery)
 
     def _failed(self, failure: Failure, delivery: Delivery, route: Route) -> None:
-        self._ended(delivery)
-        if delivery.given_up and failure.check(CancelledError):
-            return  # as it was told to
-        self._statistics.failed += 1
+        delivery.ended = True
+        delivery.running = None
         if delivery.waiting is not None:
+            self._statistics.failed += 1
             delivery.fail(failure)
-        else:
+        elif not (delivery.given_up and failure.check(CancelledError)):
+            # It failed of itself, and not because it was told to end.
+            self._statistics.failed += 1
             _log.failure(
                 "in service {service}, handler {handler} failed for a {message} that nobody waits for",
                 failure,
@@ -174,14 +178,14 @@ class Reception:
                 handler=route.name,
                 message=type(delivery.message).__qualname__,
             )
+        if self._under_way:
+            self._left(delivery)
 
-    def _ended(self, delivery: Delivery) -> None:
-        delivery.ended = True
-        if delivery.running is not None:
-            delivery.running = None
-            self._under_way.discard(delivery)
-            if self._idle is not None and not self._under_way:
-                self._idle.happen()
+    def _left(self, delivery: Delivery) -> None:
+        """Note that a handler is not under way any more, after its answer has been handed on."""
+        self._under_way.discard(delivery)
+        if self._idle is not None and not self._under_way:
+            self._idle.happen()
 
     def _find_route(self, delivery: Delivery) -> Route | None:
         """The route that is not known yet; without one the message has been dealt with."""

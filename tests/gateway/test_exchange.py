@@ -1,0 +1,230 @@
+"""One POST to servers of all kinds, and how far it got."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from treq.client import HTTPClient
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.http_headers import Headers
+
+from tests.gateway.conftest import MakeProxy, MakeScripted
+from tests.gateway.servers import CLOCK, EMPTY_ANSWER, Asked, always, always_and_close, http_answer, silent
+from tests.wire import Listener, soon
+from twisted_etcd.errors import NotEtcd, TLSFailed
+from twisted_etcd.gateway.exchange import Exchange, ExchangeFailed, Reach, Reply
+
+BODY = b'{"key":"YQ=="}'
+HEADERS = Headers({"Content-Type": ["application/json"], "Authorization": ["a-token"]})
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+
+
+@pytest.fixture
+def post() -> Iterator[Callable[..., Deferred[Reply]]]:
+    """Posts to a URL."""
+    pool = HTTPConnectionPool(reactor)
+    http = HTTPClient(Agent(reactor, pool=pool))
+
+    def start(url: str, body: bytes = BODY, max_length: int = 1 << 20) -> Deferred[Reply]:
+        exchange = Exchange(http, CLOCK, max_length)
+        return soon(Deferred.fromCoroutine(exchange.post(f"{url}/v3/kv/range", HEADERS, body)))
+
+    yield start
+    pytest_twisted.blockon(pool.closeCachedConnections())
+
+
+async def broken(posting: Deferred[Reply]) -> ExchangeFailed:
+    with pytest.raises(ExchangeFailed) as caught:
+        await posting
+    return caught.value
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_request_goes_out_as_it_was_given(post: Any, make_scripted: MakeScripted) -> None:
+    server = make_scripted(always(http_answer(headers=["Server: a stranger"])))
+    reply = await post(server.url)
+    assert (reply.status, reply.content_type, reply.server) == (200, "application/json", "a stranger")
+    assert (reply.body, reply.whole) == (EMPTY_ANSWER, True)
+    (request,) = server.requests
+    head, _, body = request.partition(b"\r\n\r\n")
+    assert body == BODY
+    assert head.startswith(b"POST /v3/kv/range HTTP/1.1\r\n")
+    assert b"\r\nContent-Type: application/json\r\n" in head + b"\r\n"
+    assert b"\r\nAuthorization: a-token\r\n" in head + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "whole"),
+    [
+        (CHUNKED + b"%x\r\n%s\r\n0\r\n\r\n" % (len(EMPTY_ANSWER), EMPTY_ANSWER), True),
+        (CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in EMPTY_ANSWER) + b"0\r\n\r\n", True),
+        (UNTIL_CLOSE + EMPTY_ANSWER, False),
+        (http_answer(gzip.compress(EMPTY_ANSWER), headers=["Content-Encoding: gzip"]), True),
+    ],
+    ids=["chunked", "in chunks of a byte", "until the close", "packed"],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_body_comes_whole_however_it_is_sent(
+    post: Any, make_scripted: MakeScripted, answer: bytes, whole: bool
+) -> None:
+    reply = await post(make_scripted(always_and_close(answer)).url)
+    assert (reply.body, reply.whole) == (EMPTY_ANSWER, whole)
+
+
+@pytest_twisted.ensureDeferred
+async def test_redirects_are_not_followed(post: Any, make_scripted: MakeScripted) -> None:
+    elsewhere = make_scripted(silent)
+    server = make_scripted(always(http_answer(b"", status=307, headers=[f"Location: {elsewhere.url}/v3/kv/range"])))
+    reply = await post(server.url)
+    assert reply.status == 307
+    assert elsewhere.requests == []
+
+
+# --- what certainly was not sent ------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refused_connection_sends_nothing(post: Any, make_scripted: MakeScripted, make_proxy: MakeProxy) -> None:
+    proxy = make_proxy(make_scripted(silent).url)
+    await proxy.refuse()
+    error = await broken(post(proxy.endpoint))
+    assert (error.reach, error.obstacle) == (Reach.NOT_SENT, None)
+    assert "refused" in error.why
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_name_that_does_not_exist_sends_nothing(post: Any) -> None:
+    error = await broken(post("http://no-such-host.invalid:2379"))
+    assert (error.reach, error.obstacle) == (Reach.NOT_SENT, None)
+    assert "no such host name" in error.why
+
+
+# --- what may have been sent ----------------------------------------------------------------------------------------
+
+
+def reset(peer: Asked, _number: int) -> None:
+    peer.reset()
+
+
+def finish(peer: Asked, _number: int) -> None:
+    peer.finish()
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (reset, "Connection to the other side was lost"),
+        (finish, "closed without an answer; if etcd speaks TLS there, write https://"),
+        (always_and_close(b"HTTP/1.1 200 O"), "closed"),
+        (always_and_close(b"HTTP/1.1 200 OK\r\nContent-Type: appl"), "closed"),
+        (always_and_close(http_answer()[:-1]), "_DataLoss"),
+        (always_and_close(http_answer()[: -len(EMPTY_ANSWER)]), "_DataLoss"),
+        (always_and_close(CHUNKED), "_DataLoss"),
+        (always_and_close(CHUNKED + b"%x\r\n%s" % (len(EMPTY_ANSWER), EMPTY_ANSWER[:10])), "_DataLoss"),
+        (always_and_close(CHUNKED + b"%x\r\n%s\r\n" % (len(EMPTY_ANSWER), EMPTY_ANSWER)), "_DataLoss"),
+        (always_and_close(CHUNKED + b"no number\r\n"), ""),
+        (always_and_close(http_answer(b"no gzip", headers=["Content-Encoding: gzip"])), ""),
+    ],
+    ids=[
+        "reset",
+        "closed",
+        "cut in the status",
+        "cut in the headers",
+        "cut in the body",
+        "cut before the body",
+        "cut before the first chunk",
+        "cut in a chunk",
+        "cut before the last chunk",
+        "a chunk without a length",
+        "packed badly",
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_does_not_come_whole_leaves_open_what_was_done(
+    post: Any, make_scripted: MakeScripted, answer: Any, why: str
+) -> None:
+    error = await broken(post(make_scripted(answer).url))
+    assert (error.reach, error.obstacle) == (Reach.MAYBE_SENT, None)
+    assert error.why
+    assert why in f"{error.why} {error.__cause__!r}"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_over_the_bound_is_given_up(post: Any, make_scripted: MakeScripted) -> None:
+    server = make_scripted(always(http_answer(b"x" * 3000)))
+    error = await broken(post(server.url, max_length=2999))
+    assert error.why == "the answer is longer than 2999 bytes"
+    assert error.reach is Reach.MAYBE_SENT
+    await (await server.connection()).until_lost()
+    assert len((await post(server.url, max_length=3000)).body) == 3000
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_not_http_is_found_out(post: Any, make_scripted: MakeScripted) -> None:
+    server = make_scripted(always(b"SSH-2.0-OpenSSH_9.2\r\n"))
+    error = await broken(post(server.url))
+    assert "what came is not HTTP" in error.why
+    assert (error.reach, error.obstacle) == (Reach.NOT_SENT, NotEtcd)
+
+
+# --- cancelling -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        silent,
+        always(b"HTTP/1.1 200 OK\r\nContent-"),
+        always(http_answer()[: -len(EMPTY_ANSWER)]),
+        always(http_answer()[:-1]),
+        always(CHUNKED + b"5\r\n{"),
+        always(UNTIL_CLOSE + EMPTY_ANSWER),
+    ],
+    ids=["before the head", "in the head", "before the body", "in the body", "in a chunk", "before the close"],
+)
+@pytest_twisted.ensureDeferred
+async def test_cancelling_closes_the_connection_wherever_the_answer_hangs(
+    post: Any, make_scripted: MakeScripted, answer: Any
+) -> None:
+    server = make_scripted(answer)
+    posting = post(server.url)
+    await server.until_requested()
+    peer = await server.connection()
+    posting.cancel()
+    error = await broken(posting)
+    assert error.reach is Reach.MAYBE_SENT
+    await peer.until_lost()
+
+
+@pytest_twisted.ensureDeferred
+async def test_cancelling_while_connecting_sends_nothing(post: Any) -> None:
+    listener = Listener()
+    posting = post(f"http://{listener.authority}")
+    posting.cancel()
+    error = await broken(posting)
+    assert error.reach is Reach.NOT_SENT
+    await listener.close()
+    assert all(not peer.data for peer in listener.peers)
+
+
+# --- TLS ------------------------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_with_a_server_that_speaks_none_is_the_obstacle(post: Any) -> None:
+    listener = Listener()
+    posting = post(f"https://{listener.authority}")
+    peer = await listener.peer()
+    await peer.until(lambda: bool(peer.data))
+    peer.socket.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+    error = await broken(posting)
+    await listener.close()
+    assert (error.reach, error.obstacle) == (Reach.NOT_SENT, TLSFailed)
+    assert "write the endpoint with http://" in error.why
