@@ -24,7 +24,7 @@ def test_the_defaults_are_filled_in() -> None:
         "  TLS: none",
         "  configuration under /config, services under /services",
         "node etcdservice",
-        "  calls time out after 5000 ms",
+        "  calls time out after 10000 ms",
     ]
 
 
@@ -52,7 +52,7 @@ def test_all_that_can_be_said_is_said_but_no_secret() -> None:
         "  TLS: servers of the authorities in /ca.pem, shows the certificate /c.pem with the key /k.pem",
         "  configuration under /config, services under /services",
         "node etcdservice",
-        "  calls time out after 5000 ms",
+        "  calls time out after 10000 ms",
         "registers web at h:80",
         "  TTL 10 s, tags: a, b, metadata: zone, x",
         "follows the configuration /config/app/database",

@@ -61,7 +61,7 @@ DEFAULTS = Settings(
         config_prefix="/config",
         service_prefix="/services",
     ),
-    node=NodeSettings(name="etcdservice", default_call_timeout=5.0),
+    node=NodeSettings(name="etcdservice", default_call_timeout=10.0),
     register=(),
     watch=(),
     services=(),

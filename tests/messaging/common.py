@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
@@ -27,8 +26,14 @@ class TurningClock(Clock):
 
     TURN = 1e-6
 
-    def callLater(self, when: float, what: Callable[..., object], *args: object, **kwargs: object) -> DelayedCall:
-        return super().callLater(max(when, self.TURN), what, *args, **kwargs)
+    def callLater(
+        self,
+        delay: float,
+        callable: Callable[..., object],  # noqa: A002 - as Clock has it
+        *args: object,
+        **kw: object,
+    ) -> IDelayedCall:
+        return super().callLater(max(delay, self.TURN), callable, *args, **kw)
 
     def turn(self) -> None:
         """Let one turn pass."""
@@ -117,7 +122,7 @@ def result_of(deferred: Deferred[T]) -> T:
     assert seen, "it has not fired"
     if isinstance(seen[0], Failure):
         seen[0].raiseException()
-    return seen[0]  # type: ignore[return-value]
+    return seen[0]
 
 
 def failure_of(deferred: Deferred[T], error: type[ErrorT]) -> ErrorT:

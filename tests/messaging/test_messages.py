@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from typing import Generic, Optional, TypeVar, Union
 
 import pytest
@@ -12,7 +11,7 @@ from twisted_etcd.messaging.messages import Message, Request, answer_classes, an
 
 AnswerT = TypeVar("AnswerT", bound=Message | None)
 KeyT = TypeVar("KeyT")
-NONE = types.NoneType
+NONE = type(None)
 
 
 class Thawed(Message):  # type: ignore[misc]

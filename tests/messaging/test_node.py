@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from twisted.application.service import Application, IService, Service
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -22,7 +24,7 @@ from tests.messaging.common import (
     result_of,
     turn,
 )
-from tests.messaging.test_service import HookError, Hooked, fail_now
+from tests.messaging.test_service import HookError, Hooked, fail_now, stands
 from twisted_etcd.errors import ServiceNotFound, ServiceStopped, ServiceUnavailable
 from twisted_etcd.messaging.lifecycle import State
 from twisted_etcd.messaging.node import Node
@@ -39,11 +41,11 @@ class Other(Service):
         self._tell("privileged")
 
     def startService(self) -> None:
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._tell("start")
 
     def stopService(self) -> Deferred[None]:
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         self._tell("stop")
         return succeed(None)
 
@@ -51,6 +53,10 @@ class Other(Service):
         self.story.append(f"other {what}")
         if what == self.failing:
             raise HookError
+
+
+def other(story: list[str], failing: str = "") -> Any:  # noqa: ANN401 - Twisted's services have no types
+    return Other(story, failing)
 
 
 def test_a_name_is_given_once() -> None:
@@ -65,7 +71,7 @@ def test_a_name_is_given_once() -> None:
 def test_services_are_found_by_their_names() -> None:
     echoer = Echoer()
     node = node_of(Clock(), echoer)
-    assert node.getServiceNamed("Echoer") is echoer
+    assert node.namedServices["Echoer"] is echoer
     assert node.handle("Echoer") is echoer.handle
     with pytest.raises(ServiceNotFound, match="no service is named 'x' in this node; it has 'Echoer'"):
         node.handle("x")
@@ -76,15 +82,15 @@ def test_services_are_found_by_their_names() -> None:
 def test_a_node_is_a_twisted_service() -> None:
     application = Application("app")
     node = Node(Clock(), name="messages")
-    node.setServiceParent(application)
+    node.setServiceParent(application)  # type: ignore[no-untyped-call]
     echoer = Echoer()
     echoer.setServiceParent(node)
     service = IService(application)
     service.privilegedStartService()
     service.startService()
-    assert echoer.state is State.RUNNING
+    assert stands(echoer) is State.RUNNING
     service.stopService()
-    assert echoer.state is State.STOPPED
+    assert stands(echoer) is State.STOPPED
     assert repr(node) == "<Node 'messages'>"
 
 
@@ -108,12 +114,12 @@ def test_each_waits_for_the_one_before() -> None:
     assert story == ["a on_init INITIALISING"]
     waits[0].callback(None)
     assert story[1:] == ["b on_init INITIALISING", "a on_start STARTING"]
-    assert second.state is State.STARTING
+    assert stands(second) is State.STARTING
     waits[1].callback(None)
     result_of(started)
     stopped = node.stopService()
     assert "a on_stop STOPPING" not in story
-    assert first.state is State.RUNNING
+    assert stands(first) is State.RUNNING
     waits[2].callback(None)
     assert "a on_stop STOPPING" in story
     result_of(stopped)
@@ -141,7 +147,7 @@ def test_one_that_refuses_is_reported_and_keeps_no_other_from_running(logged_err
     error = failure_of(node.when_started(), ServiceUnavailable)
     assert str(error) == "services refused to start: 'first': HookError: ; 'second': HookError: "
     assert isinstance(error.__cause__, HookError)
-    assert echoer.state is State.RUNNING
+    assert stands(echoer) is State.RUNNING
     assert len(logged_errors.flush(HookError)) == 2
     result_of(node.stopService())
 
@@ -274,9 +280,9 @@ def test_other_services_are_started_and_stopped_among_them() -> None:
     story: list[str] = []
     node = Node(Clock())
     Hooked("a", story).setServiceParent(node)
-    Other(story).setServiceParent(node)
+    other(story).setServiceParent(node)
     Hooked("b", story).setServiceParent(node)
-    node.privilegedStartService()
+    node.privilegedStartService()  # type: ignore[no-untyped-call]
     node.startService()
     result_of(node.when_started())
     result_of(node.stopService())
@@ -290,32 +296,32 @@ def test_other_services_are_started_and_stopped_among_them() -> None:
 def test_another_service_that_joins_or_leaves_a_running_node_is_started_or_stopped() -> None:
     story: list[str] = []
     node = node_of(Clock())
-    other = Other(story)
-    other.setServiceParent(node)
-    result_of(other.disownServiceParent())
+    one = other(story)
+    one.setServiceParent(node)
+    result_of(one.disownServiceParent())
     assert story == ["other privileged", "other start", "other stop"]
-    idle = Other(story)
+    idle = other(story)
     idle.setServiceParent(Node(Clock()))
     assert idle.disownServiceParent() is None
 
 
 def test_another_service_that_fails_to_start_is_reported(logged_errors: LoggedErrors) -> None:
     node, echoer = Node(Clock()), Echoer()
-    Other([], failing="start").setServiceParent(node)
+    other([], failing="start").setServiceParent(node)
     echoer.setServiceParent(node)
     node.startService()
     assert "'Other': HookError" in str(failure_of(node.when_started(), ServiceUnavailable))
-    assert echoer.state is State.RUNNING
+    assert stands(echoer) is State.RUNNING
     assert len(logged_errors.flush(HookError)) == 1
 
 
 def test_another_service_that_fails_to_stop_keeps_no_other_running(logged_errors: LoggedErrors) -> None:
     node, echoer = Node(Clock()), Echoer()
     echoer.setServiceParent(node)
-    Other([], failing="stop").setServiceParent(node)
+    other([], failing="stop").setServiceParent(node)
     node.startService()
     result_of(node.stopService())
-    assert echoer.state is State.STOPPED
+    assert stands(echoer) is State.STOPPED
     assert len(logged_errors.flush(HookError)) == 1
 
 

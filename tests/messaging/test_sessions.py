@@ -190,10 +190,11 @@ def test_every_session_ends_at_its_deadline_or_before(steps: list[tuple[str, int
             # As a real reactor would: no deadline is jumped over.
             for _ in range(number):
                 clock.advance(1)
-    for errand, deadline in opened:
+    for session, deadline in opened:
         if deadline <= clock.seconds():
-            assert ended[errand.session_id] <= deadline
-            assert errand.given_up == (ended[errand.session_id] == deadline) or not errand.given_up
-        assert (errand.waiting is None) == (errand.session_id in ended)
+            assert ended[session.session_id] <= deadline
+        if session.given_up:
+            assert ended[session.session_id] == deadline
+        assert (session.waiting is None) == (session.session_id in ended)
     assert len(table) == len(opened) - len(ended)
     assert len(clock.getDelayedCalls()) <= 1

@@ -292,11 +292,8 @@ class EtcdClient(Service):
         :param ttl: seconds; etcd may grant more.
         :raises LeaseExists: a lease with that id is there already.
         """
-        return self.call(
-            rpcs.LEASE_GRANT,
-            LeaseGrantRequest(TTL=to_int(ttl, "ttl"), ID=to_int(lease_id, "lease_id")),
-            timeout=timeout,
-        )
+        request = LeaseGrantRequest(TTL=to_int(ttl, "ttl"), ID=to_int(lease_id, "lease_id"))
+        return self.call(rpcs.LEASE_GRANT, request, timeout=timeout)
 
     def lease_revoke(self, lease_id: int, *, timeout: float | None = None) -> Deferred[LeaseRevokeResponse]:
         """

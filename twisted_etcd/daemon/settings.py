@@ -63,11 +63,12 @@ class NodeSettings(msgspec.Struct, frozen=True):
     """
     The node whose services answer messages.
 
-    :ivar default_call_timeout: seconds.
+    :ivar default_call_timeout: seconds; more than a request to etcd may take, so that a call fails with etcd's reason
+        and not with its own time.
     """
 
     name: str = "etcdservice"
-    default_call_timeout: float = 5.0
+    default_call_timeout: float = 10.0
 
 
 class RegisterSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,8 @@ from twisted.web._newclient import ParseError
 from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IResponse
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
 
 from twisted_etcd.errors import NotEtcd, TLSFailed
 from twisted_etcd.gateway.body import WholeBody
@@ -151,16 +152,38 @@ def explain(failure: Failure) -> tuple[str, Obstacle | None]:
     return text.rstrip("."), None
 
 
+@implementer(IAgent)
+class _UnpackedAgent:
+    """
+    Asks for answers as they are.
+
+    treq offers gzip, which etcd never uses; a proxy may, and Twisted takes a packed body that cannot be unpacked for an
+    empty one.
+    """
+
+    def __init__(self, agent: IAgent) -> None:
+        self._agent = agent
+
+    def request(
+        self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: IBodyProducer | None = None
+    ) -> Deferred[IResponse]:
+        if headers is not None:
+            # The copy is treq's own.
+            headers.removeHeader(b"accept-encoding")
+        return self._agent.request(method, uri, headers, bodyProducer)
+
+
 class Exchange:
     """
     Sends POST requests through treq.
 
+    :param agent: makes the connections.
     :param clock: given on to treq, so that it asks for no reactor of its own.
     :param max_length: the longest answer that is taken, in bytes.
     """
 
-    def __init__(self, http: HTTPClient, clock: IReactorTime, max_length: int) -> None:
-        self._http = http
+    def __init__(self, agent: IAgent, clock: IReactorTime, max_length: int) -> None:
+        self._http = HTTPClient(cast("IAgent", _UnpackedAgent(agent)))
         self._clock = clock
         self._max_length = max_length
 

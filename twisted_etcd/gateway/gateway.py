@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail
 from twisted.internet.interfaces import IReactorCore, IReactorTCP, IReactorTime
 from twisted.logger import Logger
@@ -108,8 +107,8 @@ class Gateway:
         self._pool = HTTPConnectionPool(reactor, persistent=True)
         self._pool.maxPersistentPerHost = _KEPT_CONNECTIONS
         self._pool.cachedConnectionTimeout = _IDLE_TIMEOUT
-        http = HTTPClient(Agent.usingEndpointFactory(reactor, self._connections, self._pool))
-        self._exchange = Exchange(http, reactor, _MAX_ANSWER)
+        agent = Agent.usingEndpointFactory(reactor, self._connections, self._pool)
+        self._exchange = Exchange(agent, reactor, _MAX_ANSWER)
         self._turns = DeferredSemaphore(max_connections)
         self._headers = ("", Headers({name: [value] for name, value in self._header_values("").items()}))
         self._calls: set[UnaryCall[Any]] = set()

@@ -129,11 +129,20 @@ class MessageService(Correspondent, Service):
             self.parent = None
             raise
         if not self.service_life.has_place:
-            self.disownServiceParent()  # type: ignore[no-untyped-call]
+            super().disownServiceParent()  # type: ignore[no-untyped-call]
             msg = (
                 f"{self!r} needs a Node to live in, not {type(parent).__qualname__}: give it to a Node, and that to it"
             )
             raise TypeError(msg)
+
+    def disownServiceParent(self) -> Deferred[None]:
+        """
+        Leave the node: the name is free at once, and the service is stopped.
+
+        :returns: a Deferred that fires when nothing of the run is left. It never fails.
+        """
+        ended: Deferred[None] = super().disownServiceParent()  # type: ignore[no-untyped-call]
+        return ended
 
     def startService(self) -> None:
         """

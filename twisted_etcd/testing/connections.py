@@ -254,10 +254,10 @@ class _Side(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self.flow.arrived(data)
 
-    def readConnectionLost(self) -> None:  # noqa: N802
+    def readConnectionLost(self) -> None:
         self.flow.arrived(_End.FINISHED)
 
-    def writeConnectionLost(self) -> None:  # noqa: N802
+    def writeConnectionLost(self) -> None:
         """What could not be written any more is told by the reading side."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
