@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+from random import Random
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.strategies import DataObject
 
 from twisted_etcd.client.position import Created, Delivered, Interrupted, Over, WatchBatch, WatchPosition
 from twisted_etcd.errors import (
@@ -140,57 +141,54 @@ def test_what_a_cancellation_means_depends_on_its_reason() -> None:
 class Server:
     """A history of revisions, and what a watch of it is sent."""
 
-    def __init__(self, data: DataObject) -> None:
-        self._data = data
-        first = data.draw(st.integers(min_value=1, max_value=5), label="first revision")
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self.first = random.randint(1, 5)
         # A revision without events is one of other keys.
-        sizes = data.draw(st.lists(st.integers(min_value=0, max_value=3), min_size=1, max_size=12), label="sizes")
-        self.history = {first + n: [event(first + n, k) for k in range(size)] for n, size in enumerate(sizes)}
-        self.first, self.last = first, first + len(sizes) - 1
-        self.now = data.draw(st.integers(min_value=first - 1, max_value=self.last), label="now")
+        sizes = [random.randint(0, 3) for _ in range(random.randint(1, 12))]
+        self.history = {self.first + n: [event(self.first + n, k) for k in range(size)] for n, size in enumerate(sizes)}
+        self.last = self.first + len(sizes) - 1
+        self.now = random.randint(self.first - 1, self.last)
 
     def since(self, revision: int) -> list[Event]:
         return [each for number, events in self.history.items() if number >= revision for each in events]
 
     def stream(self, start: int) -> list[WatchResponse]:
         """Everything that a watch from there is sent until all has happened, cut as the server likes."""
-        draw = self._data.draw
         responses = [created(self.now)]
         synced_to = (start or self.now + 1) - 1
         while synced_to < self.last:
-            if draw(st.booleans()):
-                self.now = min(self.last, self.now + 1)
-            upto = draw(st.integers(min_value=min(synced_to, self.now), max_value=self.now))
+            self.now = min(self.last, self.now + self._random.randint(0, 1))
+            upto = self._random.randint(min(synced_to, self.now), self.now)
             if upto > synced_to:
                 events = [each for n in range(max(synced_to + 1, self.first), upto + 1) for each in self.history[n]]
-                if events:
-                    responses += self._cut(events, upto)
+                responses += self._cut(events, upto)
                 synced_to = upto
-            if draw(st.booleans()) and synced_to >= self.now:
+            if synced_to >= self.now and self._random.random() < 0.3:
                 responses.append(WatchResponse(header=header(self.now)))
         return responses
 
     def _cut(self, events: list[Event], upto: int) -> list[WatchResponse]:
         parts = []
         while events:
-            count = self._data.draw(st.integers(min_value=1, max_value=len(events)))
+            count = self._random.randint(1, len(events))
             part, events = events[:count], events[count:]
             parts.append(WatchResponse(header=header(upto), events=tuple(part), fragment=bool(events)))
         return parts
 
 
-@settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_breaks_and_splits_never_lose_or_repeat_an_event(data: DataObject) -> None:
-    server = Server(data)
-    start = data.draw(st.sampled_from([0, *range(server.first, server.last + 1)]), label="start")
+@settings(max_examples=500, deadline=None)
+@given(random=st.randoms(use_true_random=True))
+def test_breaks_and_splits_never_lose_or_repeat_an_event(random: Random) -> None:
+    server = Server(random)
+    start = random.choice([0, *range(server.first, server.last + 1)])
     position = WatchPosition(start)
     wanted: list[Event] | None = server.since(start) if start else None
     batches: list[WatchBatch] = []
     for attempt in range(6):
         responses = server.stream(position.next_revision)
         if attempt < 5:
-            responses = responses[: data.draw(st.integers(min_value=0, max_value=len(responses)), label="breaks after")]
+            responses = responses[: random.randint(0, len(responses))]
         for response in responses:
             step = position.received(response)
             if isinstance(step, Delivered):

@@ -17,9 +17,7 @@ URL = "http://127.0.0.1:2379"
 TEXT = "text/plain; charset=utf-8"
 
 
-def reply(
-    body: bytes, status: int = 200, content_type: str = JSON, *, whole: bool = True, server: str = ""
-) -> Reply:
+def reply(body: bytes, status: int = 200, content_type: str = JSON, *, whole: bool = True, server: str = "") -> Reply:
     return Reply(status=status, content_type=content_type, server=server, body=body, whole=whole)
 
 

@@ -91,7 +91,9 @@ async def test_redirects_are_not_followed(post: Any, make_scripted: MakeScripted
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_refused_connection_sends_nothing(post: Any, make_scripted: MakeScripted, make_proxy: MakeProxy) -> None:
+async def test_a_refused_connection_sends_nothing(
+    post: Any, make_scripted: MakeScripted, make_proxy: MakeProxy
+) -> None:
     proxy = make_proxy(make_scripted(silent).url)
     await proxy.refuse()
     error = await broken(post(proxy.endpoint))

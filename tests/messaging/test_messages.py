@@ -70,7 +70,7 @@ class Wrong(Request[int], frozen=True):  # type: ignore[type-var]
     pass
 
 
-class Nowhere(Request["Nothing"], frozen=True):  # type: ignore[name-defined]  # noqa: F821 - what the test is about
+class Nowhere(Request["Nothing"], frozen=True):  # type: ignore[name-defined]  # what the test is about
     pass
 
 
@@ -135,5 +135,6 @@ class Secretive(Message, frozen=True):
 def test_the_repr_of_a_message_shows_no_text_and_no_bytes() -> None:
     shown = repr(Secretive(key=b"kkk", password="ppp", values=(b"vvv",), note=Note(3)))
     assert shown == (
-        "Secretive(key=<bytes>, password=<str>, values=<tuple>, note=Note(number=3), lease=7, prefix=True, nothing=None)"
+        "Secretive(key=<bytes>, password=<str>, values=<tuple>, "
+        "note=Note(number=3), lease=7, prefix=True, nothing=None)"
     )

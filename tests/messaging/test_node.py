@@ -24,7 +24,7 @@ from tests.messaging.common import (
     result_of,
     turn,
 )
-from tests.messaging.test_service import HookError, Hooked, fail_now, stands
+from tests.messaging.test_service import Hooked, HookError, fail_now, stands
 from twisted_etcd.errors import ServiceNotFound, ServiceStopped, ServiceUnavailable
 from twisted_etcd.messaging.lifecycle import State
 from twisted_etcd.messaging.node import Node
@@ -82,7 +82,7 @@ def test_services_are_found_by_their_names() -> None:
 def test_a_node_is_a_twisted_service() -> None:
     application = Application("app")
     node = Node(Clock(), name="messages")
-    node.setServiceParent(application)  # type: ignore[no-untyped-call]
+    node.setServiceParent(application)
     echoer = Echoer()
     echoer.setServiceParent(node)
     service = IService(application)
@@ -282,7 +282,7 @@ def test_other_services_are_started_and_stopped_among_them() -> None:
     Hooked("a", story).setServiceParent(node)
     other(story).setServiceParent(node)
     Hooked("b", story).setServiceParent(node)
-    node.privilegedStartService()  # type: ignore[no-untyped-call]
+    node.privilegedStartService()
     node.startService()
     result_of(node.when_started())
     result_of(node.stopService())

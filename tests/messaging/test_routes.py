@@ -231,7 +231,7 @@ def test_mixins_that_are_no_services_bring_their_handlers() -> None:
 
 
 def test_a_handler_that_a_subclass_makes_no_method_is_an_error() -> None:
-    with pytest.raises(TypeError, match="Gone.on_echo takes the place of a handler and must be a method"):
+    with pytest.raises(TypeError, match=r"Gone\.on_echo takes the place of a handler and must be a method"):
 
         class Gone(Plain):
             on_echo = None  # type: ignore[assignment]

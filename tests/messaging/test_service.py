@@ -445,7 +445,7 @@ def test_the_end_waits_for_handlers_that_take_their_time_to_be_cancelled() -> No
                 await more
                 self.story.append("handler ended")
 
-    service = Careful(story=story)
+    service = Careful("hooked", story)
     node = node_of(clock, service)
     node.send("hooked", Ask())
     turn(clock)
@@ -482,6 +482,32 @@ def test_handlers_that_ignore_their_cancelling_are_left_alone_and_named(logged_e
     (message,) = logged_errors.flush_messages()
     assert message == "service Deaf leaves handlers alone that go on 4.0 s after they were cancelled: Ask to 'Deaf'"
     more.callback(None)
+
+
+def test_a_handler_that_cannot_be_cancelled_keeps_no_other_from_ending(logged_errors: LoggedErrors) -> None:
+    clock = Clock()
+
+    def refuse(_: Deferred[None]) -> None:
+        raise HookError
+
+    class Uncancellable(MessageService):
+        stop_timeout = 1.0
+
+        @handles(Note)
+        def on_note(self, _message: Note) -> Deferred[None]:
+            return Deferred(refuse)
+
+    service, waiter = Uncancellable(), Waiter()
+    node = node_of(clock, waiter, service)
+    node.send("Uncancellable", Note())
+    node.send("Waiter", Echo())
+    turn(clock)
+    stopped = node.stopService()
+    clock.advance(1)
+    result_of(stopped)
+    assert waiter.cancelled == 1
+    assert len(logged_errors.flush(HookError)) == 1
+    assert len(logged_errors.flush_messages("leaves handlers alone")) == 1
 
 
 def test_a_handler_may_stop_its_own_service() -> None:

@@ -20,7 +20,7 @@ from twisted_etcd.messaging.statistics import Statistics
 class Errand(Session):
     withdrawn = 0
 
-    def withdraw(self) -> None:
+    def cancel_work(self) -> None:
         self.withdrawn += 1
 
     def describe(self) -> str:
@@ -28,7 +28,7 @@ class Errand(Session):
 
 
 class Stubborn(Errand):
-    def withdraw(self) -> None:
+    def cancel_work(self) -> None:
         raise ValueError
 
 

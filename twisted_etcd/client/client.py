@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, fail
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from twisted_etcd.client.carriers import OWN_STREAMS, Carriers
@@ -91,6 +92,7 @@ class EtcdClient(Service):
     Keys and values go in as ``bytes`` or ``str`` (UTF-8) and come out as ``bytes``. Answers are etcd's own messages,
     of :mod:`twisted_etcd.schema`.
 
+    :param reactor: gives connections, name resolution and time; any of Twisted's does.
     :param endpoints: ``http://host:2379``, several of them in one string with commas, or a list.
     :param username: a user of etcd's authentication; with ``password``.
     :param tls: how to speak TLS with ``https`` endpoints; endpoints without a scheme are ``https`` where it is given.
@@ -106,7 +108,7 @@ class EtcdClient(Service):
 
     def __init__(
         self,
-        reactor: IGatewayReactor,
+        reactor: IReactorTime,
         endpoints: str | Sequence[str] = "http://127.0.0.1:2379",
         *,
         username: str | None = None,
@@ -131,12 +133,16 @@ class EtcdClient(Service):
             if seconds <= 0:
                 msg = f"{what} must be more than 0, not {seconds!r}"
                 raise InvalidSettings(msg)
+        for what, number in (("own_streams", own_streams), ("stop_timeout", stop_timeout)):
+            if number < 0:
+                msg = f"{what} must not be under 0, and is {number!r}"
+                raise InvalidSettings(msg)
         credentials = Credentials(username, password) if username is not None and password is not None else None
-        self._reactor = reactor
         self._stop_timeout = stop_timeout
         self._revoke_leases = revoke_leases
         self._gateway = Gateway(
-            reactor,
+            # Twisted's own type of its reactor is none that another interface could name.
+            cast("IGatewayReactor", reactor),
             parse_endpoints(endpoints, default_scheme="https" if tls else "http"),
             tls=tls or TLSSettings(),
             credentials=credentials,

@@ -77,7 +77,8 @@ class Lease:
         """
         Give it back (``LeaseRevoke``), so that etcd deletes all keys that live by it.
 
-        A lease that is gone already is no error.
+        A lease that is gone already is no error. Where etcd could not be told, this fails, and the lease is kept alive
+        no longer: ``lost`` fires, and it ends by its TTL.
         """
         return self._keeper.revoke(self, timeout)
 
@@ -214,6 +215,9 @@ class LeaseKeeper:
         """See :meth:`Lease.revoke`."""
         if not lease.alive:
             return succeed(None)
+        # No keepalive may bring back what is given up.
+        self._schedule.remove(lease.id)
+        self._wind()
         revoking = self._gateway.unary(rpcs.LEASE_REVOKE, LeaseRevokeRequest(ID=lease.id), timeout=timeout)
 
         def gone(failure: Failure) -> None:
@@ -222,7 +226,11 @@ class LeaseKeeper:
         def revoked(_: LeaseRevokeResponse | None) -> None:
             self._lose(lease.id, "it was revoked")
 
-        return revoking.addErrback(gone).addCallback(revoked)
+        def left(failure: Failure) -> Failure:
+            self._lose(lease.id, "it could not be revoked, and is left to its TTL")
+            return failure
+
+        return revoking.addErrback(gone).addCallbacks(revoked, left)
 
     def stop(self, *, revoke: bool, timeout: float) -> Deferred[None]:
         """

@@ -1,0 +1,1 @@
+"""Configuration kept in etcd: loaded, set and followed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Coroutine
@@ -10,14 +11,21 @@ from typing import Any, TypeVar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from twisted_etcd.backoff import Backoff
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.config.configuration import Configuration
 from twisted_etcd.daemon.settings import RegisterSettings, Settings
-from twisted_etcd.errors import EtcdError, MessagingError, RequestFailed, ServiceStopped
+from twisted_etcd.errors import (
+    EtcdError,
+    NotEtcd,
+    PermissionDenied,
+    RequestFailed,
+    ServiceStopped,
+    TLSFailed,
+)
 from twisted_etcd.messaging.routes import handles
 from twisted_etcd.messaging.service import MessageService
 from twisted_etcd.services.messages import (
@@ -36,7 +44,7 @@ CARETAKER = "Caretaker"
 #: Seconds after which the daemon says that etcd does not answer yet.
 _GREETING_TIMEOUT = 1.0
 #: Seconds: the longest wait between two attempts.
-_LONGEST_BACKOFF = 10.0
+_LONGEST_BACKOFF = 5.0
 
 
 class Caretaker(MessageService):
@@ -68,7 +76,11 @@ class Caretaker(MessageService):
 
     def on_start(self) -> None:
         """Begin everything; nothing of it is waited for, since etcd can be away for long."""
-        self._begin(self._greet())
+        self._begin(self._start_all())
+
+    async def _start_all(self) -> None:
+        # One voice, for as long as etcd is away.
+        await self._greet()
         for registration in self._settings.register:
             self._begin(self._register(registration))
         for key in self._settings.watch:
@@ -86,41 +98,50 @@ class Caretaker(MessageService):
         task.addBoth(lambda _: self._tasks.remove(task))
 
     def _task_failed(self, failure: Failure) -> None:
-        if not failure.check(CancelledError, MessagingError, ServiceStopped, EtcdError):
+        # Those are the ends that a stop brings.
+        if not failure.check(CancelledError, ServiceStopped):
             self._log.failure("A task of the daemon failed.", failure)
 
     async def _insist(self, what: str, attempt: Callable[[], Deferred[ValueT]]) -> ValueT:
         """
-        Try until it works.
+        Try until it works, and say once of each kind of failure why it does not.
+
+        What etcd refuses is tried again, too: users, passwords and permissions are mended there, and not here.
 
         :param what: what is tried, for the log: "register shop".
-        :raises EtcdError: where etcd refuses it in a way that waiting does not mend.
         """
         backoff = Backoff(self._random, longest=_LONGEST_BACKOFF)
+        said: set[type[Exception]] = set()
         while True:
             try:
                 return await attempt()
             except (RequestFailed, EtcdError) as error:
-                if isinstance(error, EtcdError) and not error.concerns_member:
-                    self._log.error("Cannot {what}: {why}", what=what, why=error)
-                    raise
-                if not backoff.rounds:
-                    self._log.warn("Cannot {what} yet, and will go on trying: {why}", what=what, why=error)
-                await deferLater(self._reactor, backoff.next())
+                if type(error) not in said:
+                    said.add(type(error))
+                    self._complain(what, error)
+            await deferLater(self._reactor, backoff.next())
+
+    def _complain(self, what: str, error: RequestFailed | EtcdError) -> None:
+        level = LogLevel.error if _needs_somebody(error) else LogLevel.warn
+        self._log.emit(level, "Cannot {what} yet, and will go on trying: {why}", what=what, why=str(error))
 
     async def _greet(self) -> None:
-        """Say when etcd answers."""
-        path = Configuration(self._client, self._reactor, self._settings.etcd.config_prefix).path("-")
+        """Wait until etcd answers us, and say so."""
+        etcd = self._settings.etcd
+        path = Configuration(self._client, self._reactor, etcd.config_prefix).path("-")
         where = ", ".join(self._client.endpoints)
-        try:
-            await self._insist(
-                f"reach etcd at {where}", lambda: self._client.get(path, count_only=True, timeout=_GREETING_TIMEOUT)
-            )
-        except EtcdError as error:
-            # It was reached, and has said what it thinks of our user.
-            self._log.error("etcd answers at {where}, and refuses us: {why}", where=where, why=error)
-        else:
-            self._log.info("etcd answers at {where}", where=where)
+        # The first time is short, so that whoever looks on hears of it soon.
+        timeouts = itertools.chain([min(_GREETING_TIMEOUT, etcd.request_timeout)], itertools.repeat(None))
+
+        async def greeting() -> None:
+            try:
+                await self._client.get(path, count_only=True, timeout=next(timeouts))
+            except PermissionDenied:
+                # Our user may not read this; what it may do is up to what the settings ask for.
+                return
+
+        await self._insist(f"use etcd at {where}", lambda: Deferred.fromCoroutine(greeting()))
+        self._log.info("etcd answers at {where}", where=where)
 
     async def _register(self, wanted: RegisterSettings) -> None:
         request = EtcdServiceRegisterReq(
@@ -159,7 +180,7 @@ class Caretaker(MessageService):
     def on_watch_ended(self, message: EtcdWatchEndedMsg) -> None:
         """Follow it anew."""
         key = self._followed.pop(message.watch_id)
-        self._log.warn("The configuration {key} is followed anew: {why}", key=key, why=message.error)
+        self._log.warn("The configuration {key} is followed anew: {why}", key=key, why=str(message.error))
         self._begin(self._follow(key))
 
     @handles(EtcdHeartbeatMsg)
@@ -174,3 +195,10 @@ class Caretaker(MessageService):
             self._log.info("{name} at {address} is registered", name=name, address=address)
         else:
             self._log.warn("{name} at {address} is not registered now", name=name, address=address)
+
+
+def _needs_somebody(error: RequestFailed | EtcdError) -> bool:
+    """Whether it will not pass by itself."""
+    if isinstance(error, EtcdError):
+        return not error.concerns_member
+    return isinstance(error, NotEtcd | TLSFailed)

@@ -18,7 +18,7 @@ from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.daemon.caretaker import CARETAKER, Caretaker
 from twisted_etcd.daemon.settings import Settings
 from twisted_etcd.embedded.process import EmbeddedEtcd, ProcessReactor
-from twisted_etcd.errors import ServiceStopped, ServiceUnavailable
+from twisted_etcd.errors import ServiceStopped, ServiceUnavailable, TwistedEtcdError
 from twisted_etcd.gateway.connections import Connections
 from twisted_etcd.gateway.gateway import IGatewayReactor
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
@@ -127,18 +127,20 @@ class Daemon(Service):
             endpoints = (self._etcd.endpoint,)
         node = self._node = make_node(self._reactor, self._settings, endpoints, self._hosted)
         node.startService()
-        await node.when_started()
-        names = ", ".join(each.name for each in node.services if each.name)
-        self._log.info("node {name} runs: {services}", name=self._settings.node.name, services=names)
+        try:
+            await node.when_started()
+        except ServiceUnavailable as refused:
+            self._log.error("not all of node {name} runs: {why}", name=self._settings.node.name, why=str(refused))
+        names = (each.name for each in node.services if isinstance(each, MessageService) and each.running)
+        self._log.info("node {name} runs: {services}", name=self._settings.node.name, services=", ".join(names))
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(ServiceStopped):
             return
-        if failure.check(ServiceUnavailable):
-            # Some service refused to start; the others run, and the log has its reason.
-            self._log.error("{why}", why=str(failure.value))
-            return
-        self._log.critical("The daemon cannot start: {why}", why=str(failure.value))
+        if failure.check(TwistedEtcdError):
+            self._log.critical("The daemon cannot start: {why}", why=str(failure.value))
+        else:
+            self._log.failure("The daemon cannot start.", failure)
         self._give_up()
 
     def stopService(self) -> Deferred[None]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, NoReturn, cast
 
+import msgspec
 from twisted.application.service import IService
 from twisted.internet import reactor
 from twisted.python import usage
 
 from twisted_etcd.daemon.daemon import TAKEN_NAMES, Daemon, IDaemonReactor
 from twisted_etcd.daemon.description import describe
+from twisted_etcd.daemon.exit_status import ExitStatus
 from twisted_etcd.daemon.hosting import make_services
 from twisted_etcd.daemon.settings import Settings, load
 from twisted_etcd.embedded.binary import find_binary
@@ -47,18 +50,32 @@ class Options(usage.Options):
     hosted: Sequence[MessageService]
     binary: Path | None
 
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:  # noqa: N802 - as usage.Options has it
+        """
+        Read the command line, the settings file, and what they name.
+
+        All that can be wrong is said now, before ``twistd`` goes into the background: in lines on the standard error,
+        with the exit status 1.
+        """
+        try:
+            super().parseOptions(cast("Any", options))  # type: ignore[no-untyped-call]
+        except usage.UsageError as error:
+            _refuse(f"{error}; twistd etcdservice --help shows what there is")
+        except (InvalidSettings, BinaryNotFound) as error:
+            _refuse(str(error))
+
+    def parseArgs(self, *arguments: str) -> None:
+        """There are options, and no arguments."""
+        if arguments:
+            msg = f"unexpected argument {arguments[0]!r}"
+            raise usage.UsageError(msg)
+
     def postOptions(self) -> None:
         """Read the settings file, and put the options over it."""
-        try:
-            # All that can be wrong is said now, before twistd goes into the background.
-            self.settings = self._settings()
-            embedded = self.settings.embedded
-            self.binary = find_binary(embedded.binary) if embedded.enabled else None
-            self.hosted = make_services(self.settings.services, taken=TAKEN_NAMES)
-        except (InvalidSettings, BinaryNotFound) as error:
-            for line in str(error).splitlines():
-                print(f"twistd etcdservice: {line}", file=sys.stderr)  # noqa: T201
-            sys.exit(1)
+        self.settings = self._settings()
+        embedded = self.settings.embedded
+        self.binary = find_binary(embedded.binary) if embedded.enabled else None
+        self.hosted = make_services(self.settings.services, taken=TAKEN_NAMES)
         if self["check"]:
             print(describe(self.settings))  # noqa: T201
             sys.exit(0)
@@ -70,12 +87,9 @@ class Options(usage.Options):
             sys.path.append(str(Path(config).absolute().parent))
         settings = load(config, os.environ)
         if self["endpoints"] is not None:
-            if self["embedded"]:
-                msg = "--endpoints and --embedded exclude each other: give one"
-                raise InvalidSettings(msg)
-            settings = settings.with_endpoints(self["endpoints"])
-        data_dir = self["data-dir"]
-        if self["embedded"]:
+            settings = self._elsewhere(settings)
+        if self["embedded"] or settings.embedded.enabled:
+            data_dir = self["data-dir"]
             return settings.with_embedded(
                 binary=self["etcd-binary"], data_dir=None if data_dir is None else Path(data_dir).absolute()
             )
@@ -85,11 +99,31 @@ class Options(usage.Options):
                 raise InvalidSettings(msg)
         return settings
 
+    def _elsewhere(self, settings: Settings) -> Settings:
+        """The settings with etcd where ``--endpoints`` says, and so with none of the daemon's own."""
+        if self["embedded"]:
+            msg = "--endpoints and --embedded exclude each other: give one"
+            raise InvalidSettings(msg)
+        try:
+            settings = settings.with_endpoints(self["endpoints"])
+        except InvalidSettings as error:
+            msg = f"--endpoints: {error}"
+            raise InvalidSettings(msg) from error
+        embedded = msgspec.structs.replace(settings.embedded, enabled=False)
+        return msgspec.structs.replace(settings, embedded=embedded)
+
+
+def _refuse(text: str) -> NoReturn:
+    for line in text.splitlines():
+        print(f"twistd etcdservice: {line}", file=sys.stderr)  # noqa: T201
+    sys.exit(1)
+
 
 def makeService(options: Options) -> IService:
     """The daemon, for ``twistd``."""
     daemon_reactor = cast("IDaemonReactor", reactor)
-    daemon = Daemon(
-        daemon_reactor, options.settings, options.hosted, binary=options.binary, give_up=daemon_reactor.stop
-    )
+    status = ExitStatus(daemon_reactor)
+    # Now, since what is registered first is called last.
+    atexit.register(status.leave)
+    daemon = Daemon(daemon_reactor, options.settings, options.hosted, binary=options.binary, give_up=status.fail)
     return cast("IService", daemon)

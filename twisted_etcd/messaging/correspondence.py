@@ -147,7 +147,8 @@ class Correspondent:
         Wait for a future of another library's, without blocking.
 
         It may complete in any thread, and an asyncio one may belong to a loop that runs in another thread or under the
-        ``asyncioreactor``. An asyncio coroutine needs the latter. Cancelling the Deferred cancels the future.
+        ``asyncioreactor``. An asyncio coroutine needs the latter, else it fails with :exc:`RuntimeError`. Cancelling
+        the Deferred cancels the future.
 
         :param timeout: seconds; the node's default unless given, ``math.inf`` for no limit.
         :returns: a Deferred of its result; it fails with its exception, with Twisted's

@@ -112,12 +112,12 @@ class Delivery(Session):
         if self._or_none and failure.check(*NO_ANSWER):
             waiting = self._closed()
             self.given_up = True
-            self._withdraw_safely()
+            self.withdraw()
             waiting.callback(None)
         else:
             super().give_up(failure)
 
-    def withdraw(self) -> None:
+    def cancel_work(self) -> None:
         """Cancel the handler, if it is under way."""
         if self.running is not None:
             self.running.cancel()

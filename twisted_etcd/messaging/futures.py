@@ -26,10 +26,10 @@ class FutureWait(Session):
     """
     A future that is waited for.
 
-    :param cancel_future: cancels it, in whatever thread that has to be done.
+    :ivar cancel_future: cancels it, in whatever thread that has to be done.
     """
 
-    __slots__ = ("_cancel_future", "kind")
+    __slots__ = ("cancel_future", "kind")
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class FutureWait(Session):
     ) -> None:
         super().__init__(table, owner)
         self.kind = kind
-        self._cancel_future = cancel_future
+        self.cancel_future = cancel_future
 
     def finished(self, future: AnyFuture) -> None:
         """Take what the future came to."""
@@ -57,9 +57,9 @@ class FutureWait(Session):
             what = self.describe()
             _log.failure("{what} failed, and nobody waits for it any more", Failure(error), what=what)
 
-    def withdraw(self) -> None:
+    def cancel_work(self) -> None:
         """Cancel the future."""
-        self._cancel_future()
+        self.cancel_future()
 
     def describe(self) -> str:
         """The kind of future."""
@@ -73,32 +73,76 @@ def await_future(
     seconds: float,
 ) -> Deferred[Any]:
     """Wait for a future in a session of the owner's, so many seconds at most."""
-    sessions = exchange.sessions
     if isinstance(future, concurrent.futures.Future):
         reactor = IReactorFromThreads(exchange.reactor)
-        session = FutureWait(sessions, owner, type(future), future.cancel)
+        session = FutureWait(exchange.sessions, owner, type(future), future.cancel)
         waiting = session.open(seconds)
         future.add_done_callback(lambda done: reactor.callFromThread(session.finished, done))
         return waiting
-    future = _as_asyncio_future(future)
-    loop = future.get_loop()
-    if loop is _running_loop():
-        # The reactor runs on this loop.
-        session = FutureWait(sessions, owner, type(future), future.cancel)
-        waiting = session.open(seconds)
-        future.add_done_callback(session.finished)
-        return waiting
-    return _await_foreign(exchange, owner, future, loop, seconds)
+    if inspect.iscoroutine(future):
+        return _await_coroutine(exchange, owner, future, seconds)
+    if not asyncio.isfuture(future):
+        msg = (
+            "await_future takes a future of concurrent.futures or asyncio, or an asyncio coroutine, "
+            f"not {type(future).__qualname__}"
+        )
+        raise TypeError(msg)
+    if future.get_loop() is _running_loop():
+        return _await_here(exchange, owner, future, seconds)
+    return _await_foreign(exchange, owner, future, seconds)
+
+
+def _await_here(
+    exchange: Exchange, owner: ServiceHandle | None, future: asyncio.Future[Any], seconds: float
+) -> Deferred[Any]:
+    """Wait for a future of the loop that the reactor runs on."""
+    session = FutureWait(exchange.sessions, owner, type(future), future.cancel)
+    waiting = session.open(seconds)
+    future.add_done_callback(session.finished)
+    return waiting
+
+
+def _await_coroutine(
+    exchange: Exchange, owner: ServiceHandle | None, coroutine: Coroutine[Any, Any, Any], seconds: float
+) -> Deferred[Any]:
+    """Run a coroutine on the loop that the reactor runs on."""
+    loop = _running_loop()
+    if loop is not None:
+        return _await_here(exchange, owner, loop.create_task(coroutine), seconds)
+
+    # A service may be started before the reactor runs: in its first turn the loop is there, if it has one.
+    def start() -> None:
+        loop = _running_loop()
+        if loop is None:
+            coroutine.close()
+            msg = (
+                "an asyncio coroutine needs an asyncio loop in the reactor's thread: use the asyncioreactor, "
+                "or give the future of asyncio.run_coroutine_threadsafe(coroutine, loop)"
+            )
+            session.fail(Failure(RuntimeError(msg)))
+        else:
+            task = loop.create_task(coroutine)
+            session.cancel_future = task.cancel
+            task.add_done_callback(session.finished)
+
+    def forget() -> None:
+        starting.cancel()
+        coroutine.close()
+
+    session = FutureWait(exchange.sessions, owner, type(coroutine), forget)
+    waiting = session.open(seconds)
+    starting = exchange.reactor.callLater(0, start)
+    return waiting
 
 
 def _await_foreign(
     exchange: Exchange,
     owner: ServiceHandle | None,
     future: asyncio.Future[Any],
-    loop: asyncio.AbstractEventLoop,
     seconds: float,
 ) -> Deferred[Any]:
     """Wait for a future of a loop in another thread, which alone may touch it."""
+    loop = future.get_loop()
     reactor = IReactorFromThreads(exchange.reactor)
 
     def cancel() -> None:
@@ -114,26 +158,6 @@ def _await_foreign(
     # Before the session is opened: a closed loop raises here.
     loop.call_soon_threadsafe(future.add_done_callback, tell)
     return session.open(seconds)
-
-
-def _as_asyncio_future(given: object) -> asyncio.Future[Any]:
-    if asyncio.isfuture(given):
-        return given
-    if not inspect.iscoroutine(given):
-        msg = (
-            f"await_future takes a future of concurrent.futures or asyncio, or an asyncio coroutine, "
-            f"not {type(given).__qualname__}"
-        )
-        raise TypeError(msg)
-    loop = _running_loop()
-    if loop is None:
-        given.close()
-        msg = (
-            "an asyncio coroutine needs an asyncio loop in the reactor's thread: use the asyncioreactor, "
-            "or give the future of asyncio.run_coroutine_threadsafe(coroutine, loop)"
-        )
-        raise RuntimeError(msg)
-    return loop.create_task(given)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

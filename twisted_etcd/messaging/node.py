@@ -130,7 +130,8 @@ class Node(Correspondent, MultiService):
         Service.startService(self)
         self.node_exchange = self._exchange
         self.from_thread.open()
-        self._started = Occasion()
+        if self._started.happened:
+            self._started = Occasion()
         self._start(*self.services)
 
     def stopService(self) -> Deferred[None]:

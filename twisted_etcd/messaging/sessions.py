@@ -65,11 +65,11 @@ class Session:
         """Stop what works on the answer, then fail who waits."""
         waiting = self._closed()
         self.given_up = True
-        self._withdraw_safely()
+        self.withdraw()
         waiting.errback(failure)
 
-    def withdraw(self) -> None:
-        """Stop what works on the answer."""
+    def cancel_work(self) -> None:
+        """Stop what works on the answer, if anything does."""
         raise NotImplementedError
 
     def describe(self) -> str:
@@ -94,12 +94,13 @@ class Session:
         """The canceller of the Deferred, which then fails with CancelledError by itself."""
         self._closed()
         self.given_up = True
-        self._withdraw_safely()
+        self.withdraw()
 
-    def _withdraw_safely(self) -> None:
+    def withdraw(self) -> None:
+        """Stop what works on the answer; it never raises."""
         # This runs foreign cancellers, for many sessions in a row: a bad one must not keep the others waiting.
         try:
-            self.withdraw()
+            self.cancel_work()
         except Exception:  # noqa: BLE001 - logged, with its traceback
             _log.failure("cancelling {what} (session {id}) failed", what=self.describe(), id=self.session_id)
 

@@ -38,7 +38,7 @@ class ThreadWork(Session):
         else:
             self.fail(result)
 
-    def withdraw(self) -> None:
+    def cancel_work(self) -> None:
         """Leave the thread alone: it cannot be stopped."""
 
     def describe(self) -> str:

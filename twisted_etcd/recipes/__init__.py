@@ -1,0 +1,1 @@
+"""What is built on the public API of the client alone."""

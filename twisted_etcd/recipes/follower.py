@@ -8,16 +8,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_etcd.client.client import EtcdClient
-from twisted_etcd.moment import Moment
-from twisted_etcd.errors import ClusterChanged, Compacted, EtcdError, RequestFailed, ServiceStopped, WatchStopped
 from twisted_etcd.backoff import Backoff
+from twisted_etcd.client.client import EtcdClient
+from twisted_etcd.errors import ClusterChanged, Compacted, EtcdError, RequestFailed, ServiceStopped
+from twisted_etcd.moment import Moment
 from twisted_etcd.schema.kv import EventType, KeyValue
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Change(msgspec.Struct, frozen=True):
     revision: int
 
 
+#: Told the changes that came together. Where it raises, the follower ends with its error.
 ChangesCallback = Callable[["tuple[Change, ...]"], None]
 
 
@@ -80,8 +81,12 @@ class RangeFollower:
         self._current: dict[bytes, KeyValue] = {}
         self._loaded: Moment[None] = Moment()
         self._ended: Moment[None] = Moment()
-        self._watch: Watch | None = None
+        #: Nothing is under way any more, whatever ended it.
+        self._over: Moment[None] = Moment()
         self._running: Deferred[None] | None = None
+        self._stopped = False
+        #: Whether somebody else's code is being called, so that nothing is waited for.
+        self._telling = False
 
     @property
     def current(self) -> Mapping[bytes, KeyValue]:
@@ -95,46 +100,47 @@ class RangeFollower:
 
     def start(self) -> Deferred[None]:
         """
-        Read the range and begin to follow it.
+        Read the range and begin to follow it, once.
 
         :return: fires when it has been read. Changes are told from then on.
+        :raises ServiceStopped: it was stopped before it was read.
         """
-        self._running = Deferred.fromCoroutine(self._run())
-        self._running.addCallbacks(self._over, self._failed)
+        if not self._stopped:
+            self._running = Deferred.fromCoroutine(self._run())
+            self._running.addErrback(self._finished)
         return self._loaded.wait()
 
     def stop(self) -> Deferred[None]:
-        """Follow it no longer; fires when nothing is under way."""
-        running, self._running = self._running, None
-        if running is None:
-            return succeed(None)
-        watch = self._watch
-        running.cancel()
-        return watch.stop() if watch is not None else succeed(None)
+        """Follow it no longer: nothing more is told. Fires when nothing is under way."""
+        if not self._stopped:
+            self._stopped = True
+            if self._running is None:
+                self._finished(Failure(CancelledError()))
+            elif not self._telling:
+                self._running.cancel()
+        return self._over.wait()
 
-    def _over(self, _: None) -> None:
-        self._ended.fire(None)
-
-    def _failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError, WatchStopped):
-            self._loaded.fail(Failure(ServiceStopped("it was stopped before it was read")))
+    def _finished(self, failure: Failure) -> None:
+        if self._stopped:
+            self._loaded.fail(Failure(ServiceStopped(f"following {self._key!r} was stopped before it was read")))
             self._ended.fire(None)
-            return
-        if self._loaded.happened and not failure.check(ServiceStopped):
-            self._log.warn("What is at {key!r} can be followed no longer: {why}", key=self._key, why=str(failure.value))
-        self._loaded.fail(failure)
-        self._ended.fail(failure)
+        else:
+            if self._loaded.happened and not failure.check(ServiceStopped):
+                self._log.warn("{key!r} can be followed no longer: {why}", key=self._key, why=str(failure.value))
+            self._loaded.fail(failure)
+            self._ended.fail(failure)
+        self._over.fire(None)
 
     async def _run(self) -> None:
         while True:
             revision = await self._read()
-            watch = self._watch = self._client.watch(self._key, start_revision=revision + 1, **self._options)
+            watch = self._client.watch(self._key, start_revision=revision + 1, **self._options)
             try:
                 await self._follow(watch)
             except (Compacted, ClusterChanged) as error:
                 self._log.info("{key!r} is read again: {why}", key=self._key, why=str(error))
             finally:
-                self._watch = None
+                await watch.stop()
 
     async def _read(self) -> int:
         while True:
@@ -143,7 +149,8 @@ class RangeFollower:
             except (RequestFailed, EtcdError) as error:
                 if not self._patient and not self._loaded.happened:
                     raise
-                self._log.warn("{key!r} cannot be read, and is tried again: {why}", key=self._key, why=str(error))
+                if not self._backoff.rounds:
+                    self._log.warn("{key!r} cannot be read, and is tried again: {why}", key=self._key, why=str(error))
                 await deferLater(self._clock, self._backoff.next())
                 continue
             self._backoff.reset()
@@ -153,7 +160,7 @@ class RangeFollower:
     def _replace(self, found: dict[bytes, KeyValue], revision: int) -> None:
         before, self._current = self._current, found
         if not self._loaded.happened:
-            self._loaded.fire(None)
+            self._call_out(lambda: self._loaded.fire(None))
             return
         self._tell(
             tuple(
@@ -177,4 +184,21 @@ class RangeFollower:
 
     def _tell(self, changes: tuple[Change, ...]) -> None:
         if changes:
+            self._call_out(lambda: self._tell_changed(changes))
+
+    def _tell_changed(self, changes: tuple[Change, ...]) -> None:
+        try:
             self._changed(changes)
+        except Exception:
+            self._log.failure("Who is told what changes at {key!r} failed, which ends it.", key=self._key)
+            raise
+
+    def _call_out(self, call: Callable[[], None]) -> None:
+        """Call what may call :meth:`stop`, which cannot cancel what is not waiting."""
+        self._telling = True
+        try:
+            call()
+        finally:
+            self._telling = False
+        if self._stopped:
+            raise CancelledError

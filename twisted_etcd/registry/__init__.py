@@ -1,0 +1,1 @@
+"""Services in etcd: registered, found and followed."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Annotated
+
 import msgspec
 
 from twisted_etcd.errors import InvalidSettings
@@ -18,8 +21,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     :ivar id: what tells it from the others; ``address:port`` unless it has a name of its own.
     """
 
-    address: str
-    port: int
+    address: Annotated[str, msgspec.Meta(min_length=1)]
+    port: Annotated[int, msgspec.Meta(ge=1, le=_HIGHEST_PORT)]
     tags: tuple[str, ...] = ()
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     weight: int = 1
@@ -41,29 +44,38 @@ class _GoEndpoint(msgspec.Struct):
 
 def split_address(text: str) -> tuple[str, int]:
     """
-    Host and port of ``host:port``.
+    Host and port of ``host:port``, or of ``[host]:port`` for an IPv6 address.
 
     :raises InvalidSettings: for anything else; the error names the text.
     """
     host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) <= _HIGHEST_PORT:
         msg = f"service address {text!r} is not HOST:PORT"
         raise InvalidSettings(msg)
-    if "/" in host or any(character.isspace() for character in host):
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    if bracketed is not (":" in host):
+        msg = f"service address {text!r} is not HOST:PORT; an IPv6 address stands in brackets, and nothing else does"
+        raise InvalidSettings(msg)
+    if any(character in "/[]" or character.isspace() for character in host):
         msg = f"service address {text!r} has a character that no host name has"
         raise InvalidSettings(msg)
     return host, int(port)
 
 
-def make_instance(service_address: str, tags: tuple[str, ...], metadata: dict[str, str]) -> Instance:
+def make_instance(service_address: str, tags: Iterable[str], metadata: Mapping[str, str]) -> Instance:
     """
-    The instance at ``host:port``.
+    Build the instance at ``host:port``.
 
-    :raises InvalidSettings: where that is not what the address is.
+    :raises InvalidSettings: where that is not what the address is, or tags and metadata are not texts.
     """
     address, port = split_address(service_address)
-    return Instance(address=address, port=port, tags=tags, metadata=metadata, id=service_address)
+    fields = {"address": address, "port": port, "tags": tags, "metadata": metadata, "id": service_address}
+    try:
+        return msgspec.convert(fields, Instance)
+    except msgspec.ValidationError as error:
+        msg = f"the instance at {service_address} cannot be used, since its tags and metadata must be texts: {error}"
+        raise InvalidSettings(msg) from error
 
 
 def encode_instance(instance: Instance) -> bytes:
@@ -75,26 +87,36 @@ def decode_instance(value: bytes) -> Instance:
     """
     The instance in a value: our own JSON, that of Go's ``naming/endpoints``, or a bare ``host:port``.
 
-    :raises InvalidSettings: where it is none of them.
+    :raises InvalidSettings: where it is none of them. The error does not show the value.
     """
     if not value.lstrip().startswith(b"{"):
-        text = value.decode("utf-8", "replace").strip()
-        return make_instance(text, (), {})
+        return _at(value.decode("utf-8", "replace").strip(), {})
     try:
         return msgspec.json.decode(value, type=Instance)
-    except msgspec.ValidationError as not_ours:
-        try:
-            endpoint = msgspec.json.decode(value, type=_GoEndpoint)
-        except msgspec.ValidationError:
-            msg = f"the value is no instance: {not_ours}"
-            raise InvalidSettings(msg) from not_ours
-    except msgspec.DecodeError as error:
-        msg = f"the value is no instance: {error}"
-        raise InvalidSettings(msg) from error
-    return make_instance(endpoint.addr, (), _texts(endpoint.metadata))
+    except msgspec.ValidationError as error:
+        not_ours = str(error)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        not_ours = "it begins as JSON, and is not"
+    try:
+        endpoint = msgspec.json.decode(value, type=_GoEndpoint)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        msg = f"the value is no instance: {not_ours}"
+        raise InvalidSettings(msg) from None
+    return _at(endpoint.addr, _texts(endpoint.metadata))
+
+
+def _at(service_address: str, metadata: dict[str, str]) -> Instance:
+    try:
+        return make_instance(service_address, (), metadata)
+    except InvalidSettings:
+        msg = "the value is no instance: it is neither JSON nor HOST:PORT, or its address is not HOST:PORT"
+        raise InvalidSettings(msg) from None
 
 
 def _texts(metadata: object) -> dict[str, str]:
     if not isinstance(metadata, dict):
         return {}
-    return {str(name): value if isinstance(value, str) else str(value) for name, value in metadata.items()}
+    return {
+        name: value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        for name, value in metadata.items()
+    }

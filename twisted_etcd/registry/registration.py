@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from contextlib import suppress
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_etcd.backoff import Backoff
+from twisted_etcd.client import compare, op
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.lease import Lease
+from twisted_etcd.errors import EtcdError, LeaseNotFound, RequestFailed, ServiceStopped
 from twisted_etcd.moment import Moment
-from twisted_etcd.errors import EtcdError, LeaseNotFound, RequestFailed, ServiceStopped, TwistedEtcdError
-from twisted_etcd.backoff import Backoff
 from twisted_etcd.registry.instance import Instance, encode_instance
+from twisted_etcd.schema.kv import KeyValue
 
 #: Seconds: the longest wait before a lost registration is tried again.
 _LONGEST_BACKOFF = 10.0
@@ -69,8 +72,15 @@ class Registration:
         self._changed = changed
         self._backoff = Backoff(random, longest=_LONGEST_BACKOFF)
         self._registered: Moment[int] = Moment()
+        #: Nothing is under way any more, whatever ended it.
+        self._over: Moment[None] = Moment()
+        #: The last lease that came to nothing is given back.
+        self._giving_back: Moment[None] = Moment()
+        self._giving_back.fire(None)
         self._lease: Lease | None = None
         self._running: Deferred[None] | None = None
+        #: Whether somebody else's code is being called, so that nothing is waited for.
+        self._telling = False
 
     def __repr__(self) -> str:
         return f"<Registration {self.path}, {self.state.value}>"
@@ -86,9 +96,14 @@ class Registration:
         return self._lease.seconds_left if self._lease is not None else 0.0
 
     def start(self) -> Deferred[int]:
-        """Register; fires with the lease's id when etcd has the key."""
-        self._running = Deferred.fromCoroutine(self._run())
-        self._running.addErrback(self._failed)
+        """
+        Register, once; fires with the lease's id when etcd has the key.
+
+        :raises ServiceStopped: it was taken back first.
+        """
+        if self.state is not RegistrationState.ENDED:
+            self._running = Deferred.fromCoroutine(self._run())
+            self._running.addErrback(self._finished)
         return self._registered.wait()
 
     async def _run(self) -> None:
@@ -103,55 +118,80 @@ class Registration:
                 await deferLater(self._clock, self._backoff.next())
                 continue
             self._backoff.reset()
-            self._become(RegistrationState.ALIVE)
-            self._registered.fire(lease.id)
+            self._lease = lease
+            self._call_out(lambda: self._become(RegistrationState.ALIVE))
+            self._call_out(lambda: self._registered.fire(self.lease_id))
             lost = await lease.lost
             self._lease = None
             self._log.warn("{path} is registered again: {why}", path=self.path, why=lost)
-            self._become(RegistrationState.LOST)
+            self._call_out(lambda: self._become(RegistrationState.LOST))
 
     async def _register(self) -> Lease:
         lease = await self._client.lease(self.ttl)
         try:
             await self._client.put(self.path, encode_instance(self.instance), lease=lease.id)
-        except BaseException:
-            # The put may have been applied; with its lease the key goes too.
-            lease.revoke().addErrback(self._not_revoked)
+        except Exception:
+            # The put may have been applied, or may yet be; with its lease the key goes too.
+            await self._give_back(lease)
             raise
-        self._lease = lease
         return lease
 
-    def _not_revoked(self, failure: Failure) -> None:
-        failure.trap(TwistedEtcdError)
-        self._log.info("A lease of {path} was left to its TTL: {why}", path=self.path, why=str(failure.value))
+    def _give_back(self, lease: Lease) -> Deferred[None]:
+        """Revoke a lease; it goes on when nobody waits for it any longer, and never fails."""
+        revoked: Moment[None] = Moment()
 
-    def _failed(self, failure: Failure) -> None:
+        def left(failure: Failure) -> None:
+            self._log.warn("A lease of {path} is left to its TTL: {why}", path=self.path, why=str(failure.value))
+
+        lease.revoke().addErrback(left).addCallback(revoked.fire)
+        self._giving_back = revoked
+        return revoked.wait()
+
+    def _finished(self, failure: Failure) -> None:
+        if self.state is RegistrationState.ENDED:
+            failure = self._taken_back()
+        elif self._registered.happened and not failure.check(ServiceStopped):
+            self._log.failure("{path} is registered no longer.", failure, path=self.path)
         self._become(RegistrationState.ENDED)
-        if failure.check(CancelledError):
-            failure = Failure(ServiceStopped(f"the registration of {self.path} was taken back"))
         self._registered.fail(failure)
+        self._giving_back.wait().addCallback(self._over.fire)
+
+    def _taken_back(self) -> Failure:
+        return Failure(ServiceStopped(f"the registration of {self.path} was taken back"))
 
     def _become(self, state: RegistrationState) -> None:
         if self.state is not state:
             self.state = state
             self._changed(self)
 
+    def _call_out(self, call: Callable[[], None]) -> None:
+        """Call what may call :meth:`take_back`, which cannot cancel what is not waiting."""
+        self._telling = True
+        try:
+            call()
+        finally:
+            self._telling = False
+        if self.state is RegistrationState.ENDED:
+            raise CancelledError
+
     # --- looking after it -------------------------------------------------------------------------------------------
 
     def heartbeat(self) -> Deferred[int]:
         """
-        Ask etcd now to keep the lease for another TTL.
+        Ask etcd now to keep the lease for another TTL, and see that it has the key.
 
         :return: fires with the seconds that it is kept for.
         :raises LeaseNotFound: it is not registered just now; that mends itself.
         """
+        return Deferred.fromCoroutine(self._heartbeat())
+
+    async def _heartbeat(self) -> int:
         lease = self._lease
         if lease is None:
-            return Deferred.fromCoroutine(self._no_lease())
-        return lease.keepalive_once()
-
-    async def _no_lease(self) -> int:
-        raise LeaseNotFound(LeaseNotFound.grpc_code, f"{self.path} is not registered just now")
+            raise LeaseNotFound(LeaseNotFound.grpc_code, f"{self.path} is not registered just now")
+        seconds = await lease.keepalive_once()
+        await self.check()
+        return seconds
 
     async def check(self) -> bool:
         """
@@ -163,23 +203,48 @@ class Registration:
         if lease is None:
             return False
         response = await self._client.get(self.path, keys_only=True)
-        if lease is not self._lease or not lease.alive:
+        if not self._lives_by(lease):
             return False
-        if response.kvs and response.kvs[0].lease == lease.id:
+        found = response.kvs[0] if response.kvs else KeyValue()
+        if found.lease == lease.id:
+            self._become(RegistrationState.ALIVE)
             return True
         self._log.warn("{path} was deleted or taken over by somebody, and is put back", path=self.path)
-        await self._client.put(self.path, encode_instance(self.instance), lease=lease.id)
+        self._become(RegistrationState.LOST)
+        if not self._lives_by(lease):
+            return False
+        try:
+            # Unless somebody was faster: the next check sees to that.
+            answer = await self._client.txn(
+                compare=[compare.mod_revision(self.path, "=", found.mod_revision)],
+                success=[op.put(self.path, encode_instance(self.instance), lease=lease.id)],
+            )
+        except LeaseNotFound:
+            # By this the client learns of it, and then a new one is granted.
+            with suppress(LeaseNotFound):
+                await lease.keepalive_once()
+            return False
+        if answer.succeeded and self._lives_by(lease):
+            self._become(RegistrationState.ALIVE)
         return False
+
+    def _lives_by(self, lease: Lease) -> bool:
+        return lease is self._lease and lease.alive
+
+    # --- the end ----------------------------------------------------------------------------------------------------
 
     def take_back(self) -> Deferred[None]:
         """
         Remove the key now, and keep it registered no longer.
 
+        :return: fires when it is gone, and nothing is under way.
         :raises RequestFailed: where etcd could not be told; the key then ends by its TTL.
         """
-        running, self._running = self._running, None
-        if running is not None:
-            running.cancel()
-        self._become(RegistrationState.ENDED)
+        if self.state is not RegistrationState.ENDED:
+            self._become(RegistrationState.ENDED)
+            if self._running is None:
+                self._finished(self._taken_back())
+            elif not self._telling:
+                self._running.cancel()
         lease, self._lease = self._lease, None
-        return lease.revoke() if lease is not None else succeed(None)
+        return lease.revoke() if lease is not None else self._over.wait()

@@ -49,6 +49,8 @@ def _instance(kv: KeyValue | None) -> Instance | None:
 
 class ServiceView:
     """
+    The instances of one service, by their keys below a prefix.
+
     :param prefix: the prefix of the service's keys.
     :param changed: told each change, once the view is started.
     """
@@ -58,11 +60,14 @@ class ServiceView:
     ) -> None:
         self._changed = changed
         self._follower = RangeFollower(client, clock, prefix, self._told, prefix=True)
+        #: What each key-value was found to be, so that each is decoded, and complained about, once.
+        self._decoded: dict[bytes, tuple[KeyValue, Instance | None]] = {}
 
     @property
     def instances(self) -> tuple[Instance, ...]:
-        """All that there are, by what was read and followed so far."""
-        return instances_of(kv for _, kv in sorted(self._follower.current.items()))
+        """All that there are, by what was read and followed so far, in the order of their keys."""
+        found = (self._instance(kv) for _, kv in sorted(self._follower.current.items()))
+        return tuple(instance for instance in found if instance is not None)
 
     @property
     def ended(self) -> Deferred[None]:
@@ -77,11 +82,28 @@ class ServiceView:
         """Follow them no longer."""
         return self._follower.stop()
 
+    def _instance(self, kv: KeyValue | None) -> Instance | None:
+        if kv is None:
+            return None
+        known = self._decoded.get(kv.key)
+        if known is not None and known[0] is kv:
+            return known[1]
+        instance = _instance(kv)
+        self._decoded[kv.key] = kv, instance
+        return instance
+
     def _told(self, changes: tuple[Change, ...]) -> None:
+        before: dict[bytes, Instance | None] = {}
+        for change in changes:
+            # Of several changes to one key what stood before the first of them counts, and what is there now.
+            if change.key not in before:
+                before[change.key] = self._instance(change.old)
         added: list[Instance] = []
         removed: list[Instance] = []
-        for change in changes:
-            old, new = _instance(change.old), _instance(change.new)
+        for key, old in before.items():
+            new = self._instance(self._follower.current.get(key))
+            if key not in self._follower.current:
+                self._decoded.pop(key, None)
             # A key that is put again as it was is no change of the service.
             if old != new:
                 added.extend([new] if new is not None else [])

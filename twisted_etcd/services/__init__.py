@@ -1,0 +1,1 @@
+"""The messages of ``EtcdService``, and what answers them."""

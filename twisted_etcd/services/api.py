@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import cast
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from twisted_etcd.errors import ServiceUnavailable
+from twisted_etcd.messaging.addresses import ServiceHandle
+from twisted_etcd.messaging.lifecycle import State
 from twisted_etcd.messaging.node import Node
 from twisted_etcd.messaging.routes import handles
 from twisted_etcd.messaging.service import MessageService
+from twisted_etcd.moment import Moment
 from twisted_etcd.registry.instance import Instance
 from twisted_etcd.services import messages as m
 
@@ -23,29 +29,57 @@ class ConfigWatch(MessageService):
     """
     A followed configuration value, as a small service of the node that calls back.
 
+    :param callback: told each change, one after the other: while it waits, the next change waits too.
+    :param owner: whose watch it is: it ends with that service; None for one that nobody else ends.
     :ivar value: what it was when the watch began, and then what the last change made it; None where it is not set.
     """
 
     _log = Logger()
 
-    def __init__(self, name: str, callback: ConfigCallback) -> None:
+    def __init__(self, name: str, callback: ConfigCallback, owner: ServiceHandle | None = None) -> None:
         super().__init__(name)
         self.value: bytes | None = None
         self._callback = callback
+        self._owner = owner
+        self._owner_stopped: Deferred[None] | None = None
+        self._turns = DeferredLock()
+        self._ended: Moment[None] = Moment()
+
+    @property
+    def ended(self) -> Deferred[None]:
+        """A new Deferred that fires with None after :meth:`stop`, and fails with anything else that ended it."""
+        return self._ended.wait()
+
+    def on_start(self) -> None:
+        """Begin to end with the owner."""
+        if self._owner is not None:
+            self._owner_stopped = self._owner.when_stopped()
+            # It fails where it is cancelled below.
+            self._owner_stopped.addCallbacks(lambda _: self.stop(), lambda _: None)
+
+    def on_exit(self) -> None:
+        """Say that it is over."""
+        if self._owner_stopped is not None:
+            self._owner_stopped.cancel()
+        self._ended.fire(None)
 
     @handles(m.EtcdConfigChangedMsg)
     def on_changed(self, message: m.EtcdConfigChangedMsg) -> Deferred[None]:
         """Hand a change on; what the callback raises is logged by the node."""
         self.value = message.new_value
-        return maybeDeferred(self._callback, message).addCallback(lambda _: None)
+        return self._turns.run(self._callback, message).addCallback(lambda _: None)
 
     @handles(m.EtcdWatchEndedMsg)
     def on_ended(self, message: m.EtcdWatchEndedMsg) -> None:
-        """Say in the log that nothing more will come."""
-        self._log.error("{service} has ended: {why}", service=self.name, why=message.error)
+        """Say that nothing more will come."""
+        self._log.error("{service} has ended: {why}", service=self.name, why=str(message.error))
+        self._ended.fail(Failure(message.error))
+        self.stop()
 
     def stop(self) -> Deferred[None]:
-        """Follow the value no longer."""
+        """Follow the value no longer. Fires when nothing of it is left; a callback that waits is cancelled."""
+        if self.parent is None:
+            return self.stopService()
         return maybeDeferred(self.disownServiceParent).addCallback(lambda _: None)
 
 
@@ -90,30 +124,39 @@ class EtcdApi:
         request = m.EtcdConfigSetReq(key, value)
         return self._caller.call(self._target, request).addCallback(lambda answer: answer.revision)
 
-    def watch_config(self, key: str, callback: ConfigCallback) -> Deferred[ConfigWatch]:
+    def watch_config(self, key: str, callback: ConfigCallback, *, patient: bool = False) -> Deferred[ConfigWatch]:
         """
         Follow a configuration value.
 
         :param callback: told each change, with the old and the new value.
-        :return: fires when it is followed: ``watch.value`` is what it was then, ``watch.stop()`` ends it.
+        :param patient: while etcd is away, wait for it, however long that takes; without it, the Deferred fails.
+        :return: fires when it is followed: ``watch.value`` is what it is, now and after each change; ``watch.stop()``
+            ends it, and ``watch.ended`` tells when that, or anything else, has happened.
+        :raises ServiceUnavailable: the caller is not running.
         """
-        return Deferred.fromCoroutine(self._watch_config(key, callback))
+        return Deferred.fromCoroutine(self._watch_config(key, callback, patient=patient))
 
-    async def _watch_config(self, key: str, callback: ConfigCallback) -> ConfigWatch:
+    async def _watch_config(self, key: str, callback: ConfigCallback, *, patient: bool) -> ConfigWatch:
         caller = self._caller
+        if caller.node_exchange is None:
+            msg = f"{caller!r} is not running, so it can follow nothing: start it first"
+            raise ServiceUnavailable(msg)
         node = caller if isinstance(caller, Node) else cast("Node", caller.parent)
         names = (f"watch-{number}-of-config-{key}" for number in itertools.count(1))
-        watch = ConfigWatch(next(name for name in names if name not in node.namedServices), callback)
+        name = next(name for name in names if name not in node.namedServices)
+        watch = ConfigWatch(name, callback, caller.own_handle)
         watch.setServiceParent(node)
         try:
+            if watch.state is State.CREATED:
+                # The node is starting, and its turn comes after the service that waits for it here, in on_start.
+                watch.startService()
             await watch.when_started()
-            answer = await watch.call(self._target, m.EtcdConfigWatchReq(key))
+            request = m.EtcdConfigWatchReq(key, patient=patient)
+            answer = await watch.call(self._target, request, math.inf if patient else None)
         except BaseException:
             await watch.stop()
             raise
         watch.value = answer.config_value
-        if isinstance(caller, MessageService):
-            caller.handle.when_stopped().addCallback(lambda _: watch.stop() if watch.parent else None)
         return watch
 
     def register_service(

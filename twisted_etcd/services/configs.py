@@ -34,7 +34,7 @@ class Configs:
 
     async def watch(self, message: EtcdConfigWatchReq, subscriber: ServiceHandle) -> EtcdConfigWatchResp:
         """The value now, and its changes for a subscriber."""
-        subscription = self._subscriptions.open(subscriber)
+        subscription = self._subscriptions.new(subscriber)
 
         def tell(change: ConfigChange) -> None:
             subscription.tell(
@@ -47,6 +47,6 @@ class Configs:
                 )
             )
 
-        follower = self._configuration.follow(message.config_key, tell)
-        await self._subscriptions.begin(subscription, follower.start, follower)
+        follower = self._configuration.follow(message.config_key, tell, patient=message.patient)
+        await self._subscriptions.begin(subscription, follower, follower.start)
         return EtcdConfigWatchResp(subscription.id, follower.value)

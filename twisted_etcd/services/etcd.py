@@ -20,6 +20,7 @@ from twisted_etcd.messaging.routes import handles
 from twisted_etcd.messaging.service import MessageService
 from twisted_etcd.registry.registry import SERVICE_PREFIX, Registry
 from twisted_etcd.services import messages as m
+from twisted_etcd.services.background import Background
 from twisted_etcd.services.configs import Configs
 from twisted_etcd.services.instances import Instances
 from twisted_etcd.services.keyvalues import KeyValues
@@ -63,11 +64,14 @@ class EtcdService(MessageService):
             raise InvalidSettings(msg)
         self.client = client
         self._interval = heartbeat_check_interval
-        self._subscriptions = Subscriptions(self.send)
-        self._kv = KeyValues(client)
+        self._background = Background()
+        self._subscriptions = Subscriptions(self.send, self._background)
+        self._kv = KeyValues(client, self._background)
         self._watches = Watches(client, self._subscriptions)
         self._configs = Configs(Configuration(client, reactor, config_prefix), self._subscriptions)
-        self._instances = Instances(Registry(client, reactor, service_prefix), self._subscriptions, self.send)
+        registry = Registry(client, reactor, service_prefix)
+        self._instances = Instances(registry, self._subscriptions, self._background, self.send)
+        self._checking: Deferred[None] | None = None
         self._heartbeat = LoopingCall(self._check)
         self._heartbeat.clock = reactor
 
@@ -80,14 +84,19 @@ class EtcdService(MessageService):
         self._log.failure("The heartbeat check has ended, and registrations are no longer looked after.", failure)
 
     async def on_stop(self) -> None:
-        """End all watches and take all registrations back."""
+        """End all watches, and take all registrations and leases back."""
         if self._heartbeat.running:
             self._heartbeat.stop()
-        await self._subscriptions.close_all()
-        await self._instances.take_all_back()
+        if self._checking is not None:
+            self._checking.cancel()
+        self._instances.take_all_back()
+        self._kv.revoke_all()
+        self._subscriptions.close_all()
+        await self._background.wait()
 
     def _check(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._instances.check_all())
+        self._checking = self._instances.check_all()
+        return self._checking
 
     def _subscriber(self, named: m.Subscriber, delivery: Delivery) -> ServiceHandle:
         """

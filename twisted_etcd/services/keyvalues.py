@@ -7,6 +7,7 @@ from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.lease import Lease
 from twisted_etcd.errors import LeaseNotFound
 from twisted_etcd.keys import to_bytes
+from twisted_etcd.services.background import Background
 from twisted_etcd.services.messages import (
     EtcdBatchGetReq,
     EtcdBatchGetResp,
@@ -34,8 +35,9 @@ from twisted_etcd.services.messages import (
 class KeyValues:
     """Answers from etcd, without a state but for the leases that it keeps alive."""
 
-    def __init__(self, client: EtcdClient) -> None:
+    def __init__(self, client: EtcdClient, background: Background) -> None:
         self._client = client
+        self._background = background
         self._leases: dict[int, Lease] = {}
 
     async def exist(self, message: EtcdKeyExistReq) -> EtcdKeyExistResp:
@@ -105,3 +107,9 @@ class KeyValues:
         except LeaseNotFound:
             return EtcdLeaseRevokeResp(success=False)
         return EtcdLeaseRevokeResp(success=True)
+
+    def revoke_all(self) -> None:
+        """Revoke the leases that are kept alive, in the background."""
+        leases, self._leases = self._leases, {}
+        for lease in leases.values():
+            self._background.add(lease.revoke(), f"lease {lease.id:x} is left to its TTL")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import msgspec
 
 from twisted_etcd.config.configuration import ChangeType
-from twisted_etcd.errors import TwistedEtcdError
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.messaging.messages import Message, Request
 from twisted_etcd.registry.instance import Instance
@@ -33,7 +32,7 @@ class EtcdKeyExistResp(Message, frozen=True):
 
 
 class EtcdKeyExistReq(Request[EtcdKeyExistResp], frozen=True):
-    """Is there such a key?"""
+    """Say whether there is such a key."""
 
     key: Text
 
@@ -231,7 +230,7 @@ class EtcdWatchEndedMsg(Message, frozen=True):
     """
 
     watch_id: int
-    error: TwistedEtcdError
+    error: Exception
 
 
 class EtcdWatchResp(Message, frozen=True):
@@ -336,10 +335,15 @@ class EtcdConfigWatchResp(Message, frozen=True):
 
 
 class EtcdConfigWatchReq(Request[EtcdConfigWatchResp], frozen=True):
-    """Follow a configuration value: :class:`EtcdConfigChangedMsg` goes to the subscriber, the sender unless given."""
+    """
+    Follow a configuration value: :class:`EtcdConfigChangedMsg` goes to the subscriber, the sender unless given.
+
+    :ivar patient: while etcd is away, wait for it; without it, the call fails. Call with a timeout that is long enough.
+    """
 
     config_key: str
     subscriber: Subscriber = None
+    patient: bool = False
 
 
 # --- services -------------------------------------------------------------------------------------------------------
@@ -370,7 +374,7 @@ class EtcdServiceRegisterResp(Message, frozen=True):
 class EtcdServiceRegisterReq(Request[EtcdServiceRegisterResp], frozen=True, kw_only=True):
     """
     Register an instance of a service, from now until it is unregistered or the ``EtcdService`` stops. Registered once
-    more, it is replaced.
+    more, it is replaced, without a moment in which it is not there; where that fails, the earlier registration stays.
 
     :ivar service_address: ``host:port`` where others reach it.
     :ivar ttl: seconds that it stays when nothing is heard of this process any more.
@@ -415,7 +419,7 @@ class EtcdServiceDiscoverResp(Message, frozen=True):
 
 
 class EtcdServiceDiscoverReq(Request[EtcdServiceDiscoverResp], frozen=True):
-    """Which instances of a service are registered?"""
+    """Name the instances of a service that are registered."""
 
     service_name: str
 
@@ -453,7 +457,7 @@ class EtcdServiceHeartbeatResp(Message, frozen=True):
     """
     Answers :class:`EtcdServiceHeartbeatReq`.
 
-    :ivar success: etcd confirmed the registration.
+    :ivar success: etcd has the registration, or got it back just now.
     :ivar ttl: seconds that etcd now keeps it for; 0 without success.
     """
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_etcd.errors import MessagingError, TwistedEtcdError
+from twisted_etcd.errors import MessagingError, ServiceUnavailable, WatchStopped
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.messaging.messages import Message
+from twisted_etcd.services.background import Background
 from twisted_etcd.services.messages import EtcdWatchEndedMsg
-
 
 #: Sends a message to a service.
 Sender = Callable[[ServiceHandle, Message], object]
@@ -36,15 +36,51 @@ class Subscription:
     """
     One subscriber of one watch.
 
+    What is told before the subscriber can know its number waits until it can.
+
     :ivar id: its number, the ``watch_id`` of the messages.
     """
 
-    def __init__(self, number: int, subscriber: ServiceHandle, tell: Callable[[Message], None]) -> None:
+    def __init__(self, number: int, subscriber: ServiceHandle, send: Callable[[Message], None]) -> None:
         self.id = number
         self.subscriber = subscriber
-        self.tell = tell
-        self.stop: Callable[[], Deferred[None]] | None = None
-        self.waiting: Deferred[Any] | None = None
+        self._send = send
+        self._early: list[Message] | None = []
+        self._followed: Followed | None = None
+        self._subscriber_stopped: Deferred[None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its subscriber is told anything."""
+        return self._followed is not None
+
+    def tell(self, message: Message) -> None:
+        """Send a message to the subscriber, unless the subscription was closed."""
+        if self._early is not None:
+            self._early.append(message)
+        elif self.is_open:
+            self._send(message)
+
+    # --- for Subscriptions ------------------------------------------------------------------------------------------
+
+    def open(self, followed: Followed, subscriber_stopped: Deferred[None]) -> None:
+        """It follows something from now on."""
+        self._followed = followed
+        self._subscriber_stopped = subscriber_stopped
+
+    def answered(self) -> None:
+        """The subscriber is being told of its number."""
+        early, self._early = self._early or (), None
+        for message in early:
+            self.tell(message)
+
+    async def close(self) -> None:
+        """Tell nothing more, and stop what it follows."""
+        followed, self._followed = self._followed, None
+        if self._subscriber_stopped is not None:
+            self._subscriber_stopped.cancel()
+        if followed is not None:
+            await followed.stop()
 
 
 class Subscriptions:
@@ -57,63 +93,74 @@ class Subscriptions:
 
     _log = Logger()
 
-    def __init__(self, send: Sender) -> None:
+    def __init__(self, send: Sender, background: Background) -> None:
         self._send = send
+        self._background = background
         self._numbers = itertools.count(1)
         self._open: dict[int, Subscription] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, subscriber: ServiceHandle) -> Subscription:
-        """A new subscription, which ends with its subscriber."""
+    def new(self, subscriber: ServiceHandle) -> Subscription:
+        """A subscription that is to begin."""
         number = next(self._numbers)
+        return Subscription(number, subscriber, lambda message: self._tell(number, subscriber, message))
 
-        def tell(message: Message) -> None:
-            if number not in self._open:
-                return
-            try:
-                self._send(subscriber, message)
-            except MessagingError as error:
-                self._log.info("Watch {number} ends with its subscriber: {why}", number=number, why=error)
-                self._close_in_background(number)
-
-        subscription = self._open[number] = Subscription(number, subscriber, tell)
-        subscription.waiting = subscriber.when_stopped()
-        subscription.waiting.addCallbacks(lambda _: self._close_in_background(number), lambda _: None)
-        return subscription
+    def _tell(self, number: int, subscriber: ServiceHandle, message: Message) -> None:
+        try:
+            self._send(subscriber, message)
+        except MessagingError as error:
+            self._log.info("Watch {number} ends with its subscriber: {why}", number=number, why=error)
+            self._close_in_background(number)
 
     async def begin(
-        self, subscription: Subscription, start: Callable[[], Deferred[ValueT]], followed: Followed
+        self, subscription: Subscription, followed: Followed, start: Callable[[], Awaitable[ValueT]]
     ) -> ValueT:
         """
-        Tie a subscription to what it follows.
+        Begin a subscription, which ends with its subscriber.
 
-        :param start: begins to follow; where it fails, or nobody waits for it any longer, the subscription is closed,
+        :param followed: what it follows.
+        :param start: begins to follow. Where it fails, or nobody waits for it any longer, the subscription is closed,
             since nobody knows its number.
-        :return: what ``start`` fired with.
+        :return: what ``start`` gave. The caller tells the subscriber its number at once.
+        :raises ServiceUnavailable: the subscriber stopped first.
         """
-        subscription.stop = followed.stop
+        self._check_subscriber(subscription)
+        number = subscription.id
+        self._open[number] = subscription
+        subscriber_stopped = subscription.subscriber.when_stopped()
+        subscription.open(followed, subscriber_stopped)
+        subscriber_stopped.addCallbacks(lambda _: self._close_in_background(number), lambda _: None)
         try:
             value = await start()
-        except BaseException:
-            await self.close(subscription.id)
+            self._check_open(subscription)
+        except Exception:
+            await self.close(number)
+            self._check_subscriber(subscription)
             raise
+        subscription.answered()
         followed.ended.addErrback(self._ended, subscription)
         return value
 
+    @staticmethod
+    def _check_open(subscription: Subscription) -> None:
+        if not subscription.is_open:
+            msg = f"watch {subscription.id} was ended before it began"
+            raise WatchStopped(msg)
+
+    @staticmethod
+    def _check_subscriber(subscription: Subscription) -> None:
+        if subscription.subscriber.stopped:
+            msg = f"service {subscription.subscriber.name!r}, which was to be told, has stopped"
+            raise ServiceUnavailable(msg)
+
     def _ended(self, failure: Failure, subscription: Subscription) -> None:
         error = failure.value
-        if not isinstance(error, TwistedEtcdError):
+        if not isinstance(error, Exception):
             failure.raiseException()
         subscription.tell(EtcdWatchEndedMsg(subscription.id, error))
-        self._forget(subscription.id)
-
-    def _forget(self, number: int) -> Subscription | None:
-        subscription = self._open.pop(number, None)
-        if subscription is not None and subscription.waiting is not None:
-            subscription.waiting.cancel()
-        return subscription
+        self._close_in_background(subscription.id)
 
     def close(self, number: int) -> Deferred[bool]:
         """
@@ -124,18 +171,16 @@ class Subscriptions:
         return Deferred.fromCoroutine(self._close(number))
 
     async def _close(self, number: int) -> bool:
-        subscription = self._forget(number)
+        subscription = self._open.pop(number, None)
         if subscription is None:
             return False
-        if subscription.stop is not None:
-            await subscription.stop()
+        await subscription.close()
         return True
 
     def _close_in_background(self, number: int) -> None:
-        self.close(number).addErrback(
-            lambda failure: self._log.failure("Watch {number} could not be ended.", failure, number=number)
-        )
+        self._background.add(self.close(number), f"watch {number} could not be ended")
 
-    def close_all(self) -> Deferred[None]:
-        """End them all."""
-        return DeferredList([self.close(number) for number in tuple(self._open)]).addCallback(lambda _: None)
+    def close_all(self) -> None:
+        """End them all, in the background."""
+        for number in tuple(self._open):
+            self._close_in_background(number)

@@ -1,0 +1,245 @@
+"""Keeping leases alive, with a clock; the server is the test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+
+from tests.client.script import Call, ScriptedGateway, outcome
+from twisted_etcd.client.lease import Lease, LeaseKeeper
+from twisted_etcd.errors import LeaseLost, LeaseNotFound, OutcomeUnknown, ServiceStopped, Unavailable
+from twisted_etcd.schema.lease import (
+    LeaseGrantResponse,
+    LeaseKeepAliveRequest,
+    LeaseKeepAliveResponse,
+    LeaseRevokeRequest,
+    LeaseRevokeResponse,
+)
+
+
+class Bench:
+    """A keeper over a scripted gateway."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.gateway = ScriptedGateway()
+        self.keeper = LeaseKeeper(self.gateway, self.clock)  # type: ignore[arg-type]
+
+    def lease(self, ttl: int = 30, lease_id: int = 1) -> Lease:
+        granting = self.keeper.grant(ttl)
+        self.gateway.take_call().deferred.callback(LeaseGrantResponse(ID=lease_id, TTL=ttl))
+        lease = outcome(granting)
+        assert isinstance(lease, Lease)
+        return lease
+
+    def asked(self, *, after: float) -> Call:
+        """The one keepalive that is sent when so much time has passed, and not before."""
+        self.clock.advance(after - 0.01)
+        assert self.gateway.calls == []
+        self.clock.advance(0.01)
+        return self.gateway.take_call()
+
+    @property
+    def idle(self) -> bool:
+        return not self.gateway.calls and not self.clock.getDelayedCalls()
+
+
+def confirm(call: Call, ttl: int = 30) -> None:
+    call.deferred.callback(
+        [LeaseKeepAliveResponse(ID=request.ID, TTL=ttl) for request in call.requests if hasattr(request, "ID")]
+    )
+
+
+def refuse(call: Call, error: Exception | None = None) -> None:
+    call.deferred.errback(error or Unavailable("no answer"))
+
+
+def reason(lease: Lease) -> str:
+    lost = outcome(lease.lost)
+    assert isinstance(lost, LeaseLost)
+    assert not lease.alive
+    return str(lost).partition(": ")[2]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_a_lease_is_kept_alive_at_a_third_of_its_ttl(bench: Bench) -> None:
+    lease = bench.lease()
+    for _ in range(5):
+        call = bench.asked(after=10)
+        assert call.requests == [LeaseKeepAliveRequest(ID=1)]
+        confirm(call)
+        assert lease.seconds_left == 30
+    assert lease.alive
+
+
+def test_what_counts_is_when_it_was_asked_for(bench: Bench) -> None:
+    granting = bench.keeper.grant(30)
+    bench.clock.advance(4)
+    bench.gateway.take_call().deferred.callback(LeaseGrantResponse(ID=1, TTL=30))
+    lease = outcome(granting)
+    assert lease.seconds_left == 26
+    call = bench.asked(after=6)
+    bench.clock.advance(3)
+    confirm(call)
+    assert lease.seconds_left == 27
+
+
+def test_an_answer_that_does_not_come_is_given_up_in_time_to_ask_again(bench: Bench) -> None:
+    lease = bench.lease(6)
+    call = bench.asked(after=2)
+    # Half of what is left, and never longer than a request may take.
+    assert call.timeout == 2
+    with capturedLogs() as logs:
+        bench.clock.advance(2)
+        refuse(call)
+    assert "1 leases could not be kept alive" in logs[0]["log_format"].format(count=logs[0]["count"], why="")
+    again = bench.asked(after=0.5)
+    assert again.timeout == 0.75
+    confirm(again, 6)
+    assert lease.alive
+    bench.lease(3600, 2)
+    confirm(bench.asked(after=2), 6)
+    bench.clock.advance(1200)
+
+
+def test_a_long_lease_waits_no_longer_than_a_request_may_take(bench: Bench) -> None:
+    bench.lease(3600)
+    assert bench.asked(after=1200).timeout == 5
+
+
+def test_without_any_answer_it_is_lost_when_its_ttl_has_passed(bench: Bench) -> None:
+    lease = bench.lease()
+    lost: list[object] = []
+    lease.lost.addCallback(lost.append)
+    call = bench.asked(after=10)
+    bench.clock.advance(19.9)
+    assert (lost, lease.alive) == ([], True)
+    bench.clock.advance(0.2)
+    assert len(lost) == 1
+    assert reason(lease) == "etcd did not confirm it for as long as its TTL"
+    # An answer that comes now does not bring it back.
+    confirm(call)
+    assert not lease.alive
+    assert bench.idle
+
+
+def test_it_is_lost_as_soon_as_etcd_says_so(bench: Bench) -> None:
+    lease = bench.lease()
+    confirm(bench.asked(after=10), 0)
+    assert reason(lease) == "etcd no longer has it"
+    assert bench.idle
+
+
+def test_leases_that_are_due_share_requests_of_a_bounded_size(bench: Bench) -> None:
+    leases = [bench.lease(30, number) for number in range(1, 451)]
+    bench.clock.advance(10)
+    calls, bench.gateway.calls = bench.gateway.calls, []
+    assert [len(call.requests) for call in calls] == [200, 200, 50]
+    for call in calls:
+        confirm(call)
+    assert all(lease.seconds_left == 30 for lease in leases)
+    assert len(bench.clock.getDelayedCalls()) == 1
+
+
+def test_one_that_was_left_out_of_the_answer_is_asked_for_again(bench: Bench) -> None:
+    leases = [bench.lease(12, number) for number in (1, 2)]
+    bench.asked(after=4).deferred.callback([LeaseKeepAliveResponse(ID=1, TTL=12)])
+    assert bench.asked(after=1).requests == [LeaseKeepAliveRequest(ID=2)]
+    assert all(lease.alive for lease in leases)
+
+
+def test_keepalive_once_asks_beside_the_schedule_and_counts(bench: Bench) -> None:
+    lease = bench.lease()
+    bench.clock.advance(9)
+    asking = lease.keepalive_once()
+    confirm(bench.gateway.take_call())
+    assert outcome(asking) == 30
+    confirm(bench.asked(after=10))
+
+
+def test_keepalive_once_without_an_answer_of_etcds_is_an_error(bench: Bench) -> None:
+    lease = bench.lease()
+    asking = lease.keepalive_once()
+    bench.gateway.take_call().deferred.callback([])
+    error = outcome(asking)
+    assert isinstance(error, Unavailable)
+    assert str(error) == "etcd said nothing to the keepalive of lease 1; ask again"
+    assert lease.alive
+
+
+def test_a_revocation_that_failed_leaves_the_lease_as_it_was(bench: Bench) -> None:
+    lease = bench.lease()
+    revoking = lease.revoke(timeout=2)
+    call = bench.gateway.take_call()
+    assert (call.requests, call.timeout) == ([LeaseRevokeRequest(ID=1)], 2)
+    error = OutcomeUnknown("who knows")
+    refuse(call, error)
+    assert outcome(revoking) is error
+    assert lease.alive
+    confirm(bench.asked(after=10))
+
+
+def test_a_revocation_of_what_is_gone_is_one(bench: Bench) -> None:
+    lease = bench.lease()
+    revoking = lease.revoke()
+    refuse(bench.gateway.take_call(), LeaseNotFound(5, "etcdserver: requested lease not found"))
+    assert outcome(revoking) is None
+    assert reason(lease) == "it was revoked"
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+
+
+def test_stop_revokes_all_that_is_left_within_its_time(bench: Bench) -> None:
+    leases = [bench.lease(30, number) for number in (1, 2)]
+    results: list[Any] = []
+    bench.keeper.stop(revoke=True, timeout=3).addBoth(results.append)
+    calls, bench.gateway.calls = bench.gateway.calls, []
+    assert [(list(call.requests), call.timeout) for call in calls] == [
+        ([LeaseRevokeRequest(ID=number)], 3) for number in (1, 2)
+    ]
+    # Nothing is kept alive meanwhile.
+    assert bench.idle
+    calls[0].deferred.callback(LeaseRevokeResponse())
+    assert results == []
+    with capturedLogs() as logs:
+        refuse(calls[1])
+    assert results == [None]
+    assert [reason(lease) for lease in leases] == ["it was revoked", "the client stopped and could not revoke it"]
+    [warning] = logs
+    assert (warning["lease_id"], warning["ttl"], warning["why"]) == (2, 30, "no answer")
+
+
+def test_stop_can_leave_them_to_their_ttl(bench: Bench) -> None:
+    lease = bench.lease()
+    assert outcome(bench.keeper.stop(revoke=False, timeout=3)) is None
+    assert reason(lease) == "the client stopped and left it to its TTL"
+    assert bench.idle
+
+
+def test_a_keepalive_under_way_at_the_stop_says_nothing_more(bench: Bench) -> None:
+    bench.lease()
+    call = bench.asked(after=10)
+    bench.keeper.stop(revoke=False, timeout=3)
+    with capturedLogs() as logs:
+        refuse(call, ServiceStopped("the client was stopped"))
+    assert logs == []
+    assert bench.idle
+
+
+def test_a_lease_that_is_granted_during_the_stop_is_named(bench: Bench) -> None:
+    granting: Deferred[Lease] = bench.keeper.grant(30)
+    bench.keeper.stop(revoke=True, timeout=3)
+    bench.gateway.take_call().deferred.callback(LeaseGrantResponse(ID=0xAB, TTL=30))
+    error = outcome(granting)
+    assert isinstance(error, ServiceStopped)
+    assert str(error) == "the client was stopped while lease ab was granted; it ends by its TTL"
+    assert bench.idle

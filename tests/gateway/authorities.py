@@ -1,0 +1,55 @@
+"""Certificates for tests, made on the spot."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import trustme
+
+from twisted_etcd.gateway.tls import TLSSettings
+
+
+class Papers:
+    """
+    Writes certificates and keys of one authority into files.
+
+    :ivar ca_file: the authority's own certificate.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.authority = trustme.CA()
+        self.ca_file = str(directory / "ca.pem")
+        self.authority.cert_pem.write_to_path(self.ca_file)
+        self._directory = directory
+
+    def pair(
+        self,
+        name: str,
+        *identities: str,
+        common_name: str | None = None,
+        expired: bool = False,
+        through: trustme.CA | None = None,
+    ) -> tuple[str, str]:
+        """
+        A certificate with its key, for these host names; the files of both.
+
+        :param through: an intermediate authority, which goes into the file behind the certificate.
+        """
+        now = datetime.datetime.now(datetime.timezone.utc)
+        leaf = (through or self.authority).issue_cert(
+            *identities,
+            common_name=common_name,
+            not_before=now - datetime.timedelta(days=9),
+            not_after=now + datetime.timedelta(days=-1 if expired else 1),
+        )
+        cert_file, key_file = self._directory / f"{name}.pem", self._directory / f"{name}.key"
+        leaf.private_key_pem.write_to_path(key_file)
+        cert_file.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
+        return str(cert_file), str(key_file)
+
+    def settings(self, pair: tuple[str, str] | None = None, **options: str | bool | None) -> TLSSettings:
+        """What a client says that believes this authority and shows a pair of its own."""
+        cert_file, key_file = pair or (None, None)
+        return TLSSettings(**{"ca_file": self.ca_file, "cert_file": cert_file, "key_file": key_file, **options})

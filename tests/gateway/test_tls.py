@@ -1,0 +1,359 @@
+"""TLS as people set it up: right, wrong, and against real etcds that ask for certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import pytest_twisted
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from OpenSSL import SSL
+from treq.client import HTTPClient
+from twisted.internet import reactor
+from twisted.web.client import Agent, HTTPConnectionPool
+
+from tests.etcds import new_etcd
+from tests.gateway.authorities import Papers
+from tests.gateway.conftest import MakeGateway, MakeProxy
+from tests.gateway.servers import CLOCK
+from twisted_etcd.embedded.process import EmbeddedEtcd
+from twisted_etcd.errors import DeadlineExceeded, InvalidSettings, OutcomeUnknown, TLSFailed, Unavailable
+from twisted_etcd.gateway.connections import Connections
+from twisted_etcd.gateway.tls import TLSSettings, TLSTrust, tls_obstacle
+from twisted_etcd.schema import rpcs
+from twisted_etcd.schema.kv import PutRequest, RangeRequest
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def papers(tmp_path: Path) -> Papers:
+    return Papers(tmp_path)
+
+
+def test_nothing_set_believes_the_systems_authorities() -> None:
+    assert TLSTrust(TLSSettings()).connections_to("localhost")
+
+
+@pytest.mark.parametrize("given", [{"cert_file": "x"}, {"key_file": "x"}], ids=repr)
+def test_a_certificate_and_its_key_belong_together(given: dict[str, str]) -> None:
+    with pytest.raises(InvalidSettings, match="cert_file and key_file belong together: give both or neither"):
+        TLSTrust(TLSSettings(**given))
+
+
+@pytest.mark.parametrize("what", ["ca_file", "cert_file", "key_file"])
+@pytest.mark.parametrize("insecure", [False, True])
+def test_a_file_that_is_missing_is_named(papers: Papers, what: str, insecure: bool) -> None:
+    settings = papers.settings(papers.pair("client", "client"), insecure=insecure, **{what: "/no/such/file.pem"})
+    with pytest.raises(InvalidSettings, match=f"{what} '/no/such/file.pem' cannot be read: No such file"):
+        TLSTrust(settings)
+
+
+@pytest.mark.parametrize(
+    ("what", "content", "expected"),
+    [
+        ("ca_file", b"", "holds no certificate in PEM form"),
+        ("ca_file", b"\x30\x82\x01", "holds no certificate in PEM form"),
+        ("cert_file", b"hello", "holds no certificate in PEM form"),
+        ("key_file", b"", "holds no private key in PEM form that can be read"),
+        ("key_file", b"hello", "holds no private key in PEM form that can be read"),
+    ]
+    + [
+        (
+            what,
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "holds a certificate that cannot be read",
+        )
+        for what in ("ca_file", "cert_file")
+    ]
+    + [
+        (
+            "key_file",
+            b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+            "holds no private key in PEM form that can be read",
+        )
+    ],
+)
+def test_a_file_that_holds_something_else_is_named(
+    papers: Papers, tmp_path: Path, what: str, content: bytes, expected: str
+) -> None:
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_bytes(content)
+    settings = papers.settings(papers.pair("client", "client"), **{what: str(wrong)})
+    with pytest.raises(InvalidSettings) as caught:
+        TLSTrust(settings)
+    assert f"{what} {str(wrong)!r} {expected}" in str(caught.value)
+
+
+def test_the_key_of_another_certificate_is_refused(papers: Papers) -> None:
+    one, other = papers.pair("one", "one"), papers.pair("other", "other")
+    with pytest.raises(InvalidSettings, match="is not the key of the first certificate in"):
+        TLSTrust(papers.settings((one[0], other[1])))
+
+
+def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_passphrase(papers: Papers, tmp_path: Path) -> None:
+    cert_file, key_file = papers.pair("client", "client")
+    key = load_pem_private_key(Path(key_file).read_bytes(), None)
+    locked = tmp_path / "locked.key"
+    for form in (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL):
+        locked.write_bytes(key.private_bytes(Encoding.PEM, form, BestAvailableEncryption(b"sesame")))
+        with pytest.raises(InvalidSettings, match="is encrypted; give a key without a passphrase"):
+            TLSTrust(papers.settings((cert_file, str(locked))))
+
+
+def test_words_around_the_certificates_and_several_authorities_are_fine(papers: Papers, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(b"# ours\n" + papers.authority.cert_pem.bytes() + b"# theirs\n" + trustme.CA().cert_pem.bytes())
+    assert TLSTrust(TLSSettings(ca_file=str(bundle))).connections_to("localhost")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ("certificate verify failed", "give the authority that signed it as ca_file"),
+        ("tlsv13 alert certificate required", "check cert_file and key_file"),
+        ("ssl/tls alert bad certificate", "check cert_file and key_file"),
+        ("sslv3 alert certificate expired", "check cert_file and key_file"),
+        ("tlsv1 alert unknown ca", "check cert_file and key_file"),
+        ("wrong version number", "write the endpoint with http://"),
+        ("tlsv1 alert protocol version", "no version or cipher of TLS in common"),
+        ("ssl/tls alert handshake failure", "no version or cipher of TLS in common"),
+    ],
+)
+def test_what_no_repetition_mends_is_said_with_what_to_do(words: str, part: str) -> None:
+    said = tls_obstacle(SSL.Error([("SSL routines", "", words)]))
+    assert said is not None
+    assert words in said
+    assert part in said
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SSL.Error([("SSL routines", "", "decryption failed or bad record mac")]),
+        SSL.Error([("SSL routines", "", "ssl/tls alert bad record mac")]),
+        SSL.Error([("SSL routines", "", "tlsv1 alert internal error")]),
+        SSL.Error(),
+        SSL.SysCallError(-1, "Unexpected EOF"),
+    ],
+    ids=repr,
+)
+def test_tls_that_breaks_in_the_middle_may_have_carried_the_request(error: SSL.Error) -> None:
+    assert tls_obstacle(error) is None
+
+
+# --- real servers ---------------------------------------------------------------------------------------------------
+
+
+class Secure(NamedTuple):
+    """An etcd that asks for client certificates, and the papers of its authority."""
+
+    etcd: EmbeddedEtcd
+    papers: Papers
+    pair: tuple[str, str]
+
+    @property
+    def url(self) -> str:
+        return self.etcd.endpoint
+
+    @property
+    def port(self) -> str:
+        return self.url.rpartition(":")[2]
+
+
+def _probing(settings: TLSSettings) -> HTTPClient:
+    connections: Any = Connections(CLOCK, TLSTrust(settings), 5.0)
+    return HTTPClient(Agent.usingEndpointFactory(reactor, connections, HTTPConnectionPool(reactor, persistent=False)))
+
+
+@pytest.fixture(scope="module")
+def secure(etcd_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
+    papers = Papers(tmp_path_factory.mktemp("papers"))
+    # The gateway inside etcd dials its own server with this certificate too.
+    cert_file, key_file = papers.pair("server", "127.0.0.1")
+    pair = papers.pair("client", "client.example")
+    etcd = new_etcd(
+        etcd_binary,
+        tls=True,
+        client=_probing(papers.settings(pair)),
+        extra_args=(
+            f"--cert-file={cert_file}",
+            f"--key-file={key_file}",
+            "--client-cert-auth",
+            f"--trusted-ca-file={papers.ca_file}",
+        ),
+    )
+    etcd.startService()
+    pytest_twisted.blockon(etcd.when_ready())
+    yield Secure(etcd, papers, pair)
+    pytest_twisted.blockon(etcd.stopService())
+
+
+async def put_and_get(gateway: Any) -> None:
+    await gateway.unary(rpcs.PUT, PutRequest(key=b"a", value=b"b"))
+    assert (await gateway.unary(rpcs.RANGE, RangeRequest(key=b"a"))).kvs[0].value == b"b"
+
+
+async def refused(gateway: Any, words: str, cls: type[Exception] = TLSFailed) -> None:
+    """Both a read and a write are refused, in words that help, and without a wait where waiting is no help."""
+    for rpc, request in ((rpcs.RANGE, RangeRequest(key=b"a")), (rpcs.PUT, PutRequest(key=b"a"))):
+        with pytest.raises(cls) as caught:
+            await gateway.unary(rpc, request)
+        assert type(caught.value) is cls
+        assert words in str(caught.value)
+
+
+@pytest_twisted.ensureDeferred
+async def test_mutual_tls_works(secure: Secure, make_gateway: MakeGateway) -> None:
+    await put_and_get(make_gateway(secure.url, tls=secure.papers.settings(secure.pair)))
+
+
+@pytest_twisted.ensureDeferred
+async def test_connections_are_kept_between_requests(secure: Secure, make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(secure.url, tls=secure.papers.settings(secure.pair))
+    for _ in range(3):
+        await put_and_get(gateway)
+    assert gateway.connection_count == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_whole_chain_of_the_client_is_sent(secure: Secure, make_gateway: MakeGateway) -> None:
+    between = secure.papers.authority.create_child_ca()
+    pair = secure.papers.pair("chained", "client.example", through=between)
+    await put_and_get(make_gateway(secure.url, tls=secure.papers.settings(pair)))
+    await put_and_get(make_gateway(secure.url, tls=secure.papers.settings(pair, insecure=True)))
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_the_intermediate_the_client_is_refused(
+    secure: Secure, make_gateway: MakeGateway, tmp_path: Path
+) -> None:
+    between = secure.papers.authority.create_child_ca()
+    cert_file, key_file = secure.papers.pair("unchained", "client.example", through=between)
+    alone = tmp_path / "alone.pem"
+    alone.write_bytes(
+        Path(cert_file).read_bytes().partition(b"-----END CERTIFICATE-----\n")[0] + b"-----END CERTIFICATE-----\n"
+    )
+    gateway = make_gateway(secure.url, tls=secure.papers.settings((str(alone), key_file)))
+    await refused(gateway, "the server refused the client's certificate")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_without_a_certificate_is_refused(secure: Secure, make_gateway: MakeGateway) -> None:
+    await refused(make_gateway(secure.url, tls=secure.papers.settings()), "check cert_file and key_file")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_expired_certificate_is_refused(secure: Secure, make_gateway: MakeGateway) -> None:
+    pair = secure.papers.pair("expired", "client.example", expired=True)
+    await refused(make_gateway(secure.url, tls=secure.papers.settings(pair)), "check cert_file and key_file")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_certificate_of_another_authority_is_refused(
+    secure: Secure, make_gateway: MakeGateway, tmp_path: Path
+) -> None:
+    pair = Papers(tmp_path).pair("stranger", "client.example")
+    await refused(make_gateway(secure.url, tls=secure.papers.settings(pair)), "check cert_file and key_file")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_of_another_authority_is_not_believed(
+    secure: Secure, make_gateway: MakeGateway, tmp_path: Path
+) -> None:
+    settings = secure.papers.settings(secure.pair, ca_file=Papers(tmp_path).ca_file)
+    await refused(make_gateway(secure.url, tls=settings), "give the authority that signed it as ca_file")
+    await refused(
+        make_gateway(secure.url, tls=secure.papers.settings(secure.pair, ca_file=None)),
+        "the server's certificate is not trusted",
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_by_another_name_is_not_believed(secure: Secure, make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(f"https://localhost:{secure.port}", tls=secure.papers.settings(secure.pair))
+    await refused(gateway, "the server's certificate is for another host")
+
+
+@pytest_twisted.ensureDeferred
+async def test_insecure_believes_every_server(secure: Secure, make_gateway: MakeGateway) -> None:
+    settings = secure.papers.settings(secure.pair, ca_file=None, insecure=True)
+    await put_and_get(make_gateway(secure.url, tls=settings))
+    await put_and_get(make_gateway(f"https://localhost:{secure.port}", tls=settings))
+
+
+@pytest_twisted.ensureDeferred
+async def test_http_to_a_server_that_speaks_tls_is_explained(secure: Secure, make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(f"http://127.0.0.1:{secure.port}", request_timeout=0.2)
+    with pytest.raises(DeadlineExceeded, match="if etcd speaks TLS there, write https://"):
+        await gateway.unary(rpcs.RANGE, RangeRequest(key=b"a"))
+    # Nothing says that it was not sent.
+    with pytest.raises(OutcomeUnknown, match="if etcd speaks TLS there, write https://"):
+        await gateway.unary(rpcs.PUT, PutRequest(key=b"a"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_https_to_a_server_that_speaks_none_is_explained(
+    etcd_server: EmbeddedEtcd, make_gateway: MakeGateway
+) -> None:
+    url = etcd_server.endpoint.replace("http://", "https://")
+    gateway = make_gateway(url, tls=TLSSettings(), request_timeout=0.2)
+    await refused(gateway, "if etcd speaks plain HTTP there, write http://", Unavailable)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_endpoint_whose_tls_fails_is_passed_over(
+    secure: Secure, etcd_server: EmbeddedEtcd, make_gateway: MakeGateway
+) -> None:
+    await put_and_get(make_gateway(secure.url, etcd_server.endpoint, tls=secure.papers.settings()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_handshake_that_is_cut_off_sends_nothing(
+    secure: Secure, make_gateway: MakeGateway, make_proxy: MakeProxy
+) -> None:
+    for length in (0, 1, 100):
+        proxy = make_proxy(secure.url)
+        proxy.cut_after(length)
+        gateway = make_gateway(proxy.endpoint, tls=secure.papers.settings(secure.pair), request_timeout=0.2)
+        await refused(gateway, "the connection was closed during the TLS handshake", Unavailable)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_hangs_in_the_handshake_is_left_for_the_next(
+    secure: Secure, make_gateway: MakeGateway, make_proxy: MakeProxy
+) -> None:
+    proxy = make_proxy(secure.url)
+    proxy.swallow()
+    settings = secure.papers.settings(secure.pair)
+    gateway = make_gateway(proxy.endpoint, secure.url, tls=settings, connect_timeout=0.2)
+    await put_and_get(gateway)
+    alone = make_gateway(proxy.endpoint, tls=settings, connect_timeout=0.1, request_timeout=0.3)
+    await refused(alone, "no TLS handshake within 0.1 s", Unavailable)
+    assert alone.connection_count == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_stopping_does_not_wait_for_a_tls_peer_that_hangs(
+    secure: Secure, make_gateway: MakeGateway, make_proxy: MakeProxy
+) -> None:
+    proxy = make_proxy(secure.url)
+    gateway = make_gateway(proxy.endpoint, tls=secure.papers.settings(secure.pair), request_timeout=0.2)
+    await put_and_get(gateway)
+    proxy.swallow()
+    assert gateway.connection_count == 1
+    with pytest.raises(DeadlineExceeded):
+        await gateway.unary(rpcs.RANGE, RangeRequest(key=b"a"))
+    await proxy.heal()
+    await put_and_get(gateway)
+    proxy.swallow()
+    await gateway.stop()
+    assert gateway.connection_count == 0

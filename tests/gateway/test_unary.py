@@ -1,0 +1,487 @@
+"""One call over several attempts, with the time in the test's hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from tests.gateway.servers import EMPTY_ANSWER, JSON
+from twisted_etcd import errors
+from twisted_etcd.errors import (
+    DeadlineExceeded,
+    NotEtcd,
+    OutcomeUnknown,
+    ServiceStopped,
+    TLSFailed,
+    Unavailable,
+)
+from twisted_etcd.gateway.answers import read_reply
+from twisted_etcd.gateway.endpoints import EndpointSet, parse_endpoints
+from twisted_etcd.gateway.exchange import ExchangeFailed, Obstacle, Reach, Reply
+from twisted_etcd.gateway.tokens import Tokens
+from twisted_etcd.gateway.unary import Route, UnaryCall
+from twisted_etcd.schema import rpcs
+
+A, B = "http://a:2379", "http://b:2379"
+TIMEOUT = 5.0
+
+
+def good() -> Reply:
+    return Reply(status=200, content_type=JSON, server="", body=EMPTY_ANSWER, whole=True)
+
+
+def refusal(code: int, message: str) -> Reply:
+    body = b'{"code":%d,"message":"%s"}' % (code, message.encode())
+    return Reply(status=500, content_type=JSON, server="", body=body, whole=True)
+
+
+def stranger() -> Reply:
+    return Reply(status=200, content_type=JSON, server="", body=b'{"status":"ok"}', whole=True)
+
+
+class Attempt:
+    """One POST under way, which the test ends."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url
+        self.token = token
+        self.cancelled = False
+        #: How far it has got when it is cancelled.
+        self.reach = Reach.MAYBE_SENT
+        self.done: Deferred[Reply] = Deferred(self._cancelled)
+
+    def answers(self, reply: Reply) -> None:
+        self.done.callback(reply)
+
+    def breaks(self, reach: Reach, why: str = "it broke", obstacle: Obstacle | None = None) -> None:
+        self.done.errback(ExchangeFailed(why, reach, obstacle))
+
+    def _cancelled(self, done: Deferred[Reply]) -> None:
+        self.cancelled = True
+        done.errback(ExchangeFailed("cancelled", self.reach))
+
+
+class Scene:
+    """A call with its clock, its endpoints and its attempts."""
+
+    def __init__(self, *urls: str, repeatable: bool, authenticate: Callable[[], Deferred[str]] | None = None) -> None:
+        self.clock = Clock()
+        self.attempts: list[Attempt] = []
+        self.endpoints = EndpointSet(parse_endpoints(urls or (A,)))
+        self.rpc: Any = rpcs.RANGE if repeatable else rpcs.PUT
+        self.outcome: list[Any] = []
+        self.call = UnaryCall(
+            Route(
+                clock=cast("Any", self.clock),
+                endpoints=self.endpoints,
+                post=self._post,
+                tokens=None if authenticate is None else Tokens(authenticate),
+                random=lambda: 1.0,
+            ),
+            self.rpc,
+            b"{}",
+            lambda reply, url: read_reply(self.rpc, reply, url),
+            repeatable=repeatable,
+            timeout=TIMEOUT,
+        )
+        self.deferred = self.call.start()
+        self.deferred.addBoth(self.outcome.append)
+
+    def _post(self, endpoint: Any, path: str, token: str, body: bytes) -> Deferred[Reply]:
+        assert (path, body) == (self.rpc.path, b"{}")
+        self.attempts.append(Attempt(str(endpoint), token))
+        return self.attempts[-1].done
+
+    @property
+    def now(self) -> Attempt:
+        """The attempt under way."""
+        assert not self.attempts[-1].done.called, "no attempt is under way"
+        return self.attempts[-1]
+
+    @property
+    def urls(self) -> list[str]:
+        return [attempt.url for attempt in self.attempts]
+
+    def until_over(self, respond: Callable[[Attempt], None]) -> None:
+        """Let time pass until the call ends; each attempt is responded to at once."""
+        while not self.outcome:
+            if self.attempts[-1].done.called:
+                self.clock.advance(0.01)
+            else:
+                respond(self.attempts[-1])
+
+    def fails_with(self, cls: type[Exception]) -> Any:
+        """The error, once nothing is left to do or to wait for."""
+        (failure,) = self.outcome
+        assert type(failure.value) is cls, failure
+        self.is_over()
+        return failure.value
+
+    def succeeds(self) -> None:
+        (response,) = self.outcome
+        assert response.header.revision == 3
+        self.is_over()
+
+    def is_over(self) -> None:
+        assert self.clock.getDelayedCalls() == []
+        assert all(attempt.done.called for attempt in self.attempts)
+
+
+BOTH = pytest.mark.parametrize("repeatable", [True, False], ids=["read", "write"])
+
+
+@BOTH
+def test_an_answer_ends_the_call_and_its_timer(repeatable: bool) -> None:
+    scene = Scene(repeatable=repeatable)
+    scene.now.answers(good())
+    scene.succeeds()
+
+
+# --- attempts that break --------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_what_was_not_sent_goes_to_the_next_endpoint_at_once(repeatable: bool) -> None:
+    scene = Scene(A, B, repeatable=repeatable)
+    scene.now.breaks(Reach.NOT_SENT)
+    scene.now.answers(good())
+    scene.succeeds()
+    assert scene.urls == [A, B]
+    assert str(scene.endpoints.choose()) == B
+
+
+def test_a_read_that_may_have_been_sent_goes_to_the_next_endpoint() -> None:
+    scene = Scene(A, B, repeatable=True)
+    scene.now.breaks(Reach.MAYBE_SENT)
+    scene.now.answers(good())
+    scene.succeeds()
+
+
+def test_a_write_that_may_have_been_sent_is_not_sent_again() -> None:
+    scene = Scene(A, B, repeatable=False)
+    scene.now.breaks(Reach.MAYBE_SENT, "connection lost")
+    error = scene.fails_with(OutcomeUnknown)
+    assert str(error) == f"KV.Put was sent and not confirmed; it may have been applied: {A}: connection lost"
+    assert scene.urls == [A]
+
+
+def test_a_write_is_not_sent_again_after_a_second_attempt_that_may_have_arrived() -> None:
+    scene = Scene(A, B, repeatable=False)
+    scene.now.breaks(Reach.NOT_SENT, "refused")
+    scene.now.breaks(Reach.MAYBE_SENT, "connection lost")
+    assert scene.fails_with(OutcomeUnknown).tried == {A: "refused", B: "connection lost"}
+
+
+def test_after_each_round_there_is_a_wait_that_doubles() -> None:
+    scene = Scene(A, B, repeatable=True)
+    for count, wait in ((2, 0.05), (4, 0.1), (6, 0.2)):
+        while len(scene.attempts) < count:
+            scene.now.breaks(Reach.NOT_SENT)
+        scene.now.breaks(Reach.NOT_SENT)
+        scene.clock.advance(wait - 0.001)
+        assert len(scene.attempts) == count
+        scene.clock.advance(0.002)
+        assert len(scene.attempts) == count + 1
+    scene.now.answers(good())
+    scene.succeeds()
+
+
+def test_each_round_tries_each_endpoint_once_whatever_other_calls_find_meanwhile() -> None:
+    scene = Scene(A, B, repeatable=True)
+    a, b = scene.endpoints.all
+    scene.endpoints.failed(a)
+    scene.endpoints.failed(b)
+    scene.now.breaks(Reach.NOT_SENT)
+    # Another call has been unlucky with b.
+    scene.endpoints.failed(b)
+    assert scene.urls == [A, B]
+    scene.now.answers(good())
+    scene.succeeds()
+
+
+# --- what etcd answers ----------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_an_error_of_the_request_is_the_answer(repeatable: bool) -> None:
+    scene = Scene(A, B, repeatable=repeatable)
+    scene.now.answers(refusal(3, "etcdserver: key is not provided"))
+    scene.fails_with(errors.EmptyKey)
+    assert scene.urls == [A]
+
+
+@BOTH
+def test_a_member_without_a_leader_is_passed_over(repeatable: bool) -> None:
+    scene = Scene(A, B, repeatable=repeatable)
+    scene.now.answers(refusal(14, "etcdserver: no leader"))
+    scene.now.answers(good())
+    scene.succeeds()
+
+
+def test_a_read_that_timed_out_in_the_cluster_goes_on_elsewhere() -> None:
+    scene = Scene(A, B, repeatable=True)
+    scene.now.answers(refusal(2, "etcdserver: request timed out"))
+    scene.now.answers(good())
+    scene.succeeds()
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (2, "etcdserver: request timed out"),
+        (4, "context deadline exceeded"),
+        (14, "etcdserver: leader changed"),
+        (2, "something new"),
+    ],
+)
+def test_a_write_that_etcd_may_still_apply_is_of_unknown_outcome(code: int, message: str) -> None:
+    scene = Scene(A, B, repeatable=False)
+    scene.now.answers(refusal(code, message))
+    error = scene.fails_with(OutcomeUnknown)
+    assert message in str(error)
+    assert isinstance(error.__cause__, errors.EtcdError)
+    assert scene.urls == [A]
+
+
+# --- what is not etcd -----------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_stranger_among_the_endpoints_is_passed_over(repeatable: bool) -> None:
+    scene = Scene(A, B, repeatable=repeatable)
+    scene.now.answers(stranger())
+    scene.now.answers(good())
+    scene.succeeds()
+
+
+@BOTH
+def test_where_all_are_strangers_no_time_is_lost(repeatable: bool) -> None:
+    scene = Scene(A, B, repeatable=repeatable)
+    scene.now.answers(stranger())
+    scene.now.breaks(Reach.NOT_SENT, "what came is not HTTP", NotEtcd)
+    error = scene.fails_with(NotEtcd)
+    assert list(error.tried) == [A, B]
+    assert "which is not etcd's v3 gateway" in error.tried[A]
+
+
+@BOTH
+def test_where_tls_fails_with_all_no_time_is_lost(repeatable: bool) -> None:
+    scene = Scene(A, B, repeatable=repeatable)
+    scene.now.breaks(Reach.NOT_SENT, "TLS: bad", TLSFailed)
+    scene.now.breaks(Reach.NOT_SENT, "TLS: worse", TLSFailed)
+    error = scene.fails_with(TLSFailed)
+    assert str(error) == f"no endpoint can serve {scene.rpc.name}: {A}: TLS: bad; {B}: TLS: worse"
+
+
+def test_a_stranger_beside_a_member_that_is_away_waits_for_the_member() -> None:
+    scene = Scene(A, B, repeatable=True)
+    scene.now.answers(stranger())
+    scene.now.breaks(Reach.NOT_SENT, "refused")
+    assert scene.outcome == []
+    scene.clock.advance(0.1)
+    scene.now.answers(stranger())
+    scene.now.answers(good())
+    scene.succeeds()
+
+
+# --- the deadline ---------------------------------------------------------------------------------------------------
+
+
+def test_a_read_that_hangs_exceeds_its_deadline() -> None:
+    scene = Scene(A, B, repeatable=True)
+    scene.clock.advance(TIMEOUT - 0.01)
+    assert scene.outcome == []
+    scene.clock.advance(0.02)
+    assert str(scene.fails_with(DeadlineExceeded)) == "KV.Range got no answer within 5 s"
+    assert scene.attempts[0].cancelled
+
+
+def test_a_write_that_hangs_is_of_unknown_outcome() -> None:
+    scene = Scene(repeatable=False)
+    scene.clock.advance(TIMEOUT)
+    assert str(scene.fails_with(OutcomeUnknown)) == "KV.Put got no answer within 5 s; it may have been applied"
+    assert scene.attempts[0].cancelled
+
+
+def test_a_write_that_never_got_a_connection_is_certainly_not_applied() -> None:
+    scene = Scene(repeatable=False)
+    scene.now.reach = Reach.NOT_SENT
+    scene.clock.advance(TIMEOUT)
+    scene.fails_with(Unavailable)
+
+
+@BOTH
+def test_an_endpoint_that_refuses_until_the_deadline_is_unavailable(repeatable: bool) -> None:
+    scene = Scene(repeatable=repeatable)
+    scene.until_over(lambda attempt: attempt.breaks(Reach.NOT_SENT, "refused"))
+    error = scene.fails_with(Unavailable)
+    assert str(error) == f"{scene.rpc.name} got no answer within 5 s, and was not sent: {A}: refused"
+
+
+def test_what_may_be_repeated_and_may_have_arrived_once_is_never_called_unsent() -> None:
+    scene = Scene(repeatable=True)
+    scene.now.breaks(Reach.MAYBE_SENT, "connection lost")
+    scene.clock.advance(0.1)
+    scene.until_over(lambda attempt: attempt.breaks(Reach.NOT_SENT, "refused"))
+    scene.fails_with(DeadlineExceeded)
+
+
+@BOTH
+def test_what_etcd_answered_last_is_the_answer_when_time_is_up(repeatable: bool) -> None:
+    scene = Scene(repeatable=repeatable)
+    scene.until_over(lambda attempt: attempt.answers(refusal(14, "etcdserver: no leader")))
+    scene.fails_with(errors.NoLeader)
+
+
+def test_an_answer_from_before_a_break_is_not_the_last_word() -> None:
+    scene = Scene(repeatable=False)
+    scene.now.answers(refusal(14, "etcdserver: no leader"))
+    scene.clock.advance(0.1)
+    scene.until_over(lambda attempt: attempt.breaks(Reach.NOT_SENT, "refused"))
+    assert scene.fails_with(Unavailable).tried == {A: "refused"}
+
+
+def test_an_endpoint_that_hangs_is_not_where_the_next_call_begins() -> None:
+    scene = Scene(A, B, repeatable=True)
+    scene.clock.advance(TIMEOUT)
+    scene.fails_with(DeadlineExceeded)
+    assert str(scene.endpoints.choose()) == B
+
+
+# --- ended from outside ---------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_cancelling_ends_the_attempt_and_the_timer(repeatable: bool) -> None:
+    scene = Scene(A, B, repeatable=repeatable)
+    scene.deferred.cancel()
+    scene.fails_with(CancelledError)
+    assert scene.attempts[0].cancelled
+    assert str(scene.endpoints.choose()) == A
+
+
+@BOTH
+def test_cancelling_between_two_attempts_ends_the_wait(repeatable: bool) -> None:
+    scene = Scene(repeatable=repeatable)
+    scene.now.breaks(Reach.NOT_SENT)
+    scene.deferred.cancel()
+    scene.fails_with(CancelledError)
+
+
+@BOTH
+def test_stopping_ends_it_with_its_own_error(repeatable: bool) -> None:
+    scene = Scene(repeatable=repeatable)
+    scene.call.stop()
+    error = scene.fails_with(ServiceStopped)
+    assert str(error) == f"the client was stopped while {scene.rpc.name} was under way"
+    assert scene.attempts[0].cancelled
+
+
+def test_what_ended_it_first_counts() -> None:
+    scene = Scene(repeatable=True)
+    scene.call.stop()
+    scene.call.stop()
+    scene.deferred.cancel()
+    scene.fails_with(ServiceStopped)
+
+
+# --- tokens ---------------------------------------------------------------------------------------------------------
+
+
+class Authentication:
+    def __init__(self) -> None:
+        self.requests: list[Deferred[str]] = []
+
+    def __call__(self) -> Deferred[str]:
+        self.requests.append(Deferred())
+        return self.requests[-1]
+
+
+INVALID = (16, "etcdserver: invalid auth token")
+
+
+def test_the_token_goes_with_the_request() -> None:
+    authentication = Authentication()
+    scene = Scene(repeatable=False, authenticate=authentication)
+    assert scene.attempts == []
+    authentication.requests[0].callback("one")
+    assert scene.now.token == "one"
+    scene.now.answers(good())
+    scene.succeeds()
+
+
+@BOTH
+def test_a_refused_token_is_renewed_once_and_the_request_repeated_at_the_same_endpoint(repeatable: bool) -> None:
+    authentication = Authentication()
+    scene = Scene(A, B, repeatable=repeatable, authenticate=authentication)
+    authentication.requests[0].callback("one")
+    scene.now.answers(refusal(*INVALID))
+    authentication.requests[1].callback("two")
+    scene.now.answers(good())
+    scene.succeeds()
+    assert [(attempt.url, attempt.token) for attempt in scene.attempts] == [(A, "one"), (A, "two")]
+
+
+def test_a_token_that_is_refused_twice_is_the_answer() -> None:
+    authentication = Authentication()
+    scene = Scene(repeatable=True, authenticate=authentication)
+    for token in ("one", "two"):
+        authentication.requests[-1].callback(token)
+        scene.now.answers(refusal(*INVALID))
+    scene.fails_with(errors.InvalidAuthToken)
+
+
+@BOTH
+def test_a_wrong_password_is_the_answer(repeatable: bool) -> None:
+    authentication = Authentication()
+    scene = Scene(A, B, repeatable=repeatable, authenticate=authentication)
+    authentication.requests[0].errback(errors.AuthenticationFailed(3, "authentication failed"))
+    scene.fails_with(errors.AuthenticationFailed)
+    assert (scene.attempts, len(authentication.requests)) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("problem", "cls"),
+    [
+        (DeadlineExceeded("no answer", {A: "silence"}), Unavailable),
+        (OutcomeUnknown("no answer", {A: "silence"}), Unavailable),
+        (Unavailable("no answer", {A: "refused"}), Unavailable),
+        (NotEtcd("no etcd", {A: "a web site"}), NotEtcd),
+        (TLSFailed("no TLS", {A: "expired"}), TLSFailed),
+        (errors.UnknownError(2, "as it happens"), Unavailable),
+        (errors.InternalError(13, "as it happens"), Unavailable),
+        (errors.NoLeader(14, "no leader"), Unavailable),
+        (errors.UserNotFound(9, "user name not found"), errors.UserNotFound),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+@BOTH
+def test_without_a_token_nothing_was_sent_whatever_the_reason(
+    repeatable: bool, problem: Exception, cls: type[Exception]
+) -> None:
+    authentication = Authentication()
+    scene = Scene(A, B, repeatable=repeatable, authenticate=authentication)
+    authentication.requests[0].errback(problem)
+    error = scene.fails_with(cls)
+    assert scene.attempts == []
+    assert error is problem or (f"{scene.rpc.name} needs a token and got none" in str(error) and error.tried)
+
+
+def test_the_deadline_covers_the_wait_for_a_token() -> None:
+    authentication = Authentication()
+    scene = Scene(repeatable=False, authenticate=authentication)
+    scene.clock.advance(TIMEOUT)
+    scene.fails_with(Unavailable)
+    # It goes on for those to come.
+    authentication.requests[0].callback("one")
+
+
+def test_stopping_ends_the_wait_for_a_token() -> None:
+    authentication = Authentication()
+    scene = Scene(repeatable=True, authenticate=authentication)
+    scene.call.stop()
+    scene.fails_with(ServiceStopped)
