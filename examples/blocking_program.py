@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Thread
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
-from twisted.internet.threads import blockingCallFromThread
 
 from twisted_etcd import (
     ETCD_SERVICE,
@@ -41,28 +39,21 @@ HERE = "/examples/blocking/"
 
 @contextmanager
 def etcd_node(endpoints: str) -> Iterator[Node]:
-    """A node with etcd in it, in a thread where the reactor runs. A process can do this once."""
-
-    def start() -> Deferred[Node]:
-        node = Node(reactor)
-        client = EtcdClient(reactor, endpoints)
-        client.setServiceParent(node)
-        EtcdService(client, reactor).setServiceParent(node)
-        node.startService()
-        return node.when_started().addCallback(lambda _: node)
-
-    threads = IReactorFromThreads(reactor)
+    """A node with etcd in it, which runs with the reactor in a thread. A process can do this once."""
+    node = Node(reactor)
+    client = EtcdClient(reactor, endpoints)
+    client.setServiceParent(node)
+    EtcdService(client, reactor).setServiceParent(node)
+    # These three run as soon as they are started, and wait for nothing.
+    node.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", node.stopService)
     # Signals are the main thread's: Ctrl-C raises KeyboardInterrupt there.
-    thread = threading.Thread(target=reactor.run, kwargs={"installSignalHandlers": False})
+    thread = Thread(target=reactor.run, kwargs={"installSignalHandlers": False})
     thread.start()
     try:
-        node: Node = blockingCallFromThread(threads, start)
-        try:
-            yield node
-        finally:
-            blockingCallFromThread(threads, node.stopService)
+        yield node
     finally:
-        threads.callFromThread(reactor.stop)
+        IReactorFromThreads(reactor).callFromThread(reactor.stop)
         thread.join()
 
 

@@ -116,7 +116,8 @@ class Twistd(ProcessProtocol):
         try:
             await self._event.until(condition)
         except TimeoutError as error:
-            raise AssertionError(f"{what!r} did not come:\n{self.text}") from error
+            msg = f"{what!r} did not come:\n{self.text}"
+            raise AssertionError(msg) from error
 
     def kill(self, name: str) -> None:
         if self.status is None:

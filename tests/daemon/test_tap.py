@@ -71,7 +71,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
     return said.err.splitlines()
 
 
-# --- as a user types it -------------------------------------------------------------------------------------------------
+# --- as a user types it ---------------------------------------------------------------------------------------------
 
 
 @pytest_twisted.ensureDeferred

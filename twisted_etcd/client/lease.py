@@ -259,4 +259,3 @@ class LeaseKeeper:
             ttl=lease.ttl,
             why=str(failure.value),
         )
-        self._lose(lease.id, "the client stopped and could not revoke it")

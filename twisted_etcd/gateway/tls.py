@@ -145,6 +145,12 @@ class TLSTrust:
             if settings.ca_file is None
             else ssl.trustRootFromCertificates(_certificates(settings.ca_file, "ca_file"))
         )
+        try:
+            # A connection for which this fails would neither come about nor fail.
+            ssl.CertificateOptions(trustRoot=self._trust, **self._options).getContext()
+        except SSL.Error as error:
+            msg = f"OpenSSL does not take the certificates or the key of the TLS settings{_details(error)}"
+            raise InvalidSettings(msg) from error
 
     @staticmethod
     def _client_options(settings: TLSSettings) -> dict[str, Any]:
@@ -158,9 +164,10 @@ class TLSTrust:
             msg = f"key_file {settings.key_file!r} is not the key of the first certificate in {settings.cert_file!r}"
             raise InvalidSettings(msg) from error
         return {
-            "certificate": own.original,
-            "privateKey": key.original,
-            "extraCertChain": [certificate.original for certificate in chain],
+            # As cryptography's objects: pyOpenSSL is giving up its own.
+            "certificate": own.original.to_cryptography(),
+            "privateKey": key.original.to_cryptography_key(),
+            "extraCertChain": [certificate.original.to_cryptography() for certificate in chain],
         }
 
     def connections_to(self, host: str) -> IOpenSSLClientConnectionCreator:

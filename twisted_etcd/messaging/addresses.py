@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from twisted.internet.defer import Deferred
 
-from twisted_etcd.messaging.lifecycle import Occasion
+from twisted_etcd.moment import Moment
 
 
 class ServiceHandle:
@@ -21,7 +21,7 @@ class ServiceHandle:
 
     __slots__ = ("__weakref__", "_stopped", "name")
 
-    def __init__(self, name: str, stopped: Occasion) -> None:
+    def __init__(self, name: str, stopped: Moment[None]) -> None:
         self.name = name
         self._stopped = stopped
 
@@ -36,7 +36,7 @@ class ServiceHandle:
 
         Each caller gets a Deferred of its own. Cancel it to wait no longer.
         """
-        return self._stopped.when()
+        return self._stopped.wait()
 
     def __repr__(self) -> str:
         return f"<ServiceHandle of {self.name!r}{' (stopped)' if self.stopped else ''}>"

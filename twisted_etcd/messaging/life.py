@@ -12,9 +12,10 @@ from twisted.python.failure import Failure
 from twisted_etcd.errors import ServiceStopped
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.messaging.exchange import Exchange
-from twisted_etcd.messaging.lifecycle import AT_REST, Occasion, State, successor
+from twisted_etcd.messaging.lifecycle import AT_REST, State, successor
 from twisted_etcd.messaging.reception import Reception
 from twisted_etcd.messaging.routes import RouteTable
+from twisted_etcd.moment import Moment
 
 _log = Logger()
 
@@ -57,8 +58,8 @@ class Life:
 
     def __init__(self, service: Living, routes: RouteTable) -> None:
         self.state = State.CREATED
-        self.started = Occasion()
-        self.ended = Occasion()
+        self.started: Moment[None] = Moment()
+        self.ended: Moment[None] = Moment()
         self.reason: Failure | None = None
         self.has_place = False
         self._service = service
@@ -67,7 +68,7 @@ class Life:
         self._place: tuple[Exchange, Reception] | None = None
         self._initialised = False
         #: Happens when the hook has been dealt with that the service starts with; there while there is one.
-        self._hook_over: Occasion | None = None
+        self._hook_over: Moment[None] | None = None
         self._hook: Deferred[None] | None = None
 
     def join(self, exchange: Exchange, name: str) -> None:
@@ -99,8 +100,8 @@ class Life:
         if reception.handle.stopped:
             self._new_reception(exchange, reception.handle.name)
         if self.started.happened:
-            self.started = Occasion()
-        self.ended = Occasion()
+            self.started = Moment()
+        self.ended = Moment()
         self.reason = None
         self._move(State.INITIALISING)
         self._service.running = 1
@@ -114,20 +115,20 @@ class Life:
         if await self._starting_step(State.STARTING, State.RUNNING, self._service.on_start):
             _, reception = self._where()
             reception.open()
-            self.started.happen()
+            self.started.fire(None)
 
     def stop(self) -> Deferred[None]:
         """End the run, wherever it stands. The Deferred fires when nothing of it is left, and never fails."""
         if self.state in AT_REST:
             return succeed(None)
-        ended = self.ended.when()
+        ended = self.ended.wait()
         if self.state is not State.STOPPING:
             Deferred.fromCoroutine(self._stop())
         return ended
 
     async def _starting_step(self, state: State, then: State, hook: Callable[[], HookResult]) -> bool:
         """Run a hook, and go on to the next state if it succeeds: returns whether it did."""
-        over = self._hook_over = Occasion()
+        over = self._hook_over = Moment()
         failures: list[Failure] = []
         self._hook = _called(hook).addErrback(failures.append)
         if self.state is not state:
@@ -139,7 +140,7 @@ class Life:
             self._initialised = True
         if self.state is not state:
             # Stopped meanwhile, by one who now waits for this.
-            over.happen()
+            over.fire(None)
         elif failures:
             await self._refuse(failures[0])
         else:
@@ -156,8 +157,8 @@ class Life:
         reception.close()
         await self._take_down(exchange, reception)
         self._move(State.REFUSED)
-        self.started.happen(failure)
-        self.ended.happen()
+        self.started.fail(failure)
+        self.ended.fire(None)
 
     async def _stop(self) -> None:
         exchange, reception = self._where()
@@ -167,16 +168,16 @@ class Life:
         if was_running:
             await self._closing_hook(exchange, self._service.on_stop)
             await reception.end_handlers(self._service.handler_grace, self._service.stop_timeout)
-            self.started = Occasion()
+            self.started = Moment()
         elif self._hook_over is not None:
-            over = self._hook_over.when()
+            over = self._hook_over.wait()
             if self._hook is not None:
                 self._hook.cancel()
             await over
         await self._take_down(exchange, reception)
         self._move(State.STOPPED)
-        self.started.happen(Failure(ServiceStopped(f"service {reception.handle.name!r} was stopped")))
-        self.ended.happen()
+        self.started.fail(Failure(ServiceStopped(f"service {reception.handle.name!r} was stopped")))
+        self.ended.fire(None)
 
     async def _take_down(self, exchange: Exchange, reception: Reception) -> None:
         """What all ends have in common: nothing is waited for any more, ``on_exit``, no more sending."""

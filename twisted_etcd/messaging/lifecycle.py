@@ -1,12 +1,9 @@
-"""The states of a service as a table, and what can be waited for on the way."""
+"""The states of a service as a table."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.python.failure import Failure
 
 
 class State(enum.Enum):
@@ -47,40 +44,3 @@ def successor(state: State, wanted: State) -> State:
         msg = f"a service that is {state.value} cannot become {wanted.name}"
         raise RuntimeError(msg)
     return wanted
-
-
-class Occasion:
-    """
-    Something that happens once, well or badly, and that any number of callers wait for.
-
-    :ivar happened: whether it has.
-    """
-
-    def __init__(self) -> None:
-        self.happened = False
-        self._failure: Failure | None = None
-        self._waiting: list[Deferred[None]] = []
-
-    def when(self) -> Deferred[None]:
-        """
-        Fires when it happens, at once if it has.
-
-        Each caller gets a Deferred of its own; cancelling it ends that caller's wait and nothing else.
-        """
-        if not self.happened:
-            waiting: Deferred[None] = Deferred(self._waiting.remove)
-            self._waiting.append(waiting)
-            return waiting
-        return succeed(None) if self._failure is None else fail(self._failure)
-
-    def happen(self, failure: Failure | None = None) -> None:
-        """Let it happen: with a failure, all who wait and will ask get that."""
-        self.happened = True
-        self._failure = failure
-        # One at a time: what is waiting may be cancelled by those who were told first.
-        while self._waiting:
-            waiting = self._waiting.pop(0)
-            if failure is None:
-                waiting.callback(None)
-            else:
-                waiting.errback(failure)

@@ -16,9 +16,10 @@ from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.messaging.correspondence import Correspondent
 from twisted_etcd.messaging.exchange import Exchange
 from twisted_etcd.messaging.from_thread import FromThread
-from twisted_etcd.messaging.lifecycle import Occasion, State
+from twisted_etcd.messaging.lifecycle import State
 from twisted_etcd.messaging.service import MessageService
 from twisted_etcd.messaging.statistics import Statistics
+from twisted_etcd.moment import Moment
 
 _log = Logger()
 
@@ -47,10 +48,10 @@ class Node(Correspondent, MultiService):
         self._to_start: list[Any] = []
         #: Services that were removed and may still be stopping.
         self._leaving: list[MessageService] = []
-        self._started = Occasion()
+        self._started: Moment[None] = Moment()
         #: There while services are being started, and while the node stops.
-        self._start_over: Occasion | None = None
-        self._ended: Occasion | None = None
+        self._start_over: Moment[None] | None = None
+        self._ended: Moment[None] | None = None
 
     # --- what is in it ---
 
@@ -75,7 +76,7 @@ class Node(Correspondent, MultiService):
         It fails with :exc:`~twisted_etcd.errors.ServiceUnavailable`, naming them and their reasons, when some refused
         to start, while the others run; and with :exc:`~twisted_etcd.errors.ServiceStopped` when the node was stopped.
         """
-        return self._started.when()
+        return self._started.wait()
 
     # --- IServiceCollection ---
 
@@ -131,7 +132,7 @@ class Node(Correspondent, MultiService):
         self.node_exchange = self._exchange
         self.from_thread.open()
         if self._started.happened:
-            self._started = Occasion()
+            self._started = Moment()
         self._start(*self.services)
 
     def stopService(self) -> Deferred[None]:
@@ -142,13 +143,14 @@ class Node(Correspondent, MultiService):
             waits. It never fails; what goes wrong is logged.
         """
         if self._ended is not None:
-            return self._ended.when()
+            return self._ended.wait()
         if not self.running:
             return succeed(None)
         Service.stopService(self)
-        self._ended = ended = Occasion()
+        ended: Moment[None] = Moment()
+        self._ended = ended
         # Asked for first: it may all be over at once.
-        when_ended = ended.when()
+        when_ended = ended.wait()
         Deferred.fromCoroutine(self._stop(ended))
         return when_ended
 
@@ -156,11 +158,12 @@ class Node(Correspondent, MultiService):
         self._to_start.extend(services)
         if self._start_over is None:
             if self._started.happened:
-                self._started = Occasion()
-            self._start_over = over = Occasion()
+                self._started = Moment()
+            over: Moment[None] = Moment()
+            self._start_over = over
             Deferred.fromCoroutine(self._start_all(over))
 
-    async def _start_all(self, over: Occasion) -> None:
+    async def _start_all(self, over: Moment[None]) -> None:
         refusals: list[tuple[str, Failure]] = []
         while self._to_start and self.running:
             batch, self._to_start = self._to_start, []
@@ -174,8 +177,11 @@ class Node(Correspondent, MultiService):
         self._to_start.clear()
         self._start_over = None
         if self.running:
-            self._started.happen(_refused(refusals) if refusals else None)
-        over.happen()
+            if refusals:
+                self._started.fail(_refused(refusals))
+            else:
+                self._started.fire(None)
+        over.fire(None)
 
     def _wants(self, service: IService) -> bool:
         """Whether a service is still to be started: it may have left, or all may be stopping."""
@@ -193,7 +199,7 @@ class Node(Correspondent, MultiService):
             return failure
         return None
 
-    async def _stop(self, ended: Occasion) -> None:
+    async def _stop(self, ended: Moment[None]) -> None:
         for service in [*reversed(self.services), *self._leaving]:
             if isinstance(service, MessageService) or service.running:
                 try:
@@ -201,16 +207,16 @@ class Node(Correspondent, MultiService):
                 except Exception:  # noqa: BLE001 - logged; the others are stopped all the same
                     _log.failure("{service} in {node} failed to stop", service=service, node=self)
         if self._start_over is not None:
-            await self._start_over.when()
+            await self._start_over.wait()
         if self._started.happened:
-            self._started = Occasion()
-        self._started.happen(Failure(ServiceStopped(f"{self!r} was stopped")))
+            self._started = Moment()
+        self._started.fail(Failure(ServiceStopped(f"{self!r} was stopped")))
         self._exchange.give_up_sessions_of(None, repr(self))
         self.from_thread.close()
         self.node_exchange = None
         self._exchange.sessions.stop_timer()
         self._ended = None
-        ended.happen()
+        ended.fire(None)
 
     def __repr__(self) -> str:
         return f"<Node {self.name!r}>" if self.name else "<Node>"

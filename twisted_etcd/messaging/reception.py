@@ -13,11 +13,12 @@ from twisted.python.failure import Failure
 from twisted_etcd.errors import ServiceUnavailable, UnhandledMessage
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.messaging.delivery import Delivery
-from twisted_etcd.messaging.lifecycle import Occasion, State
+from twisted_etcd.messaging.lifecycle import State
 from twisted_etcd.messaging.mailbox import Mailbox
 from twisted_etcd.messaging.messages import Message
 from twisted_etcd.messaging.routes import Route, RouteTable
 from twisted_etcd.messaging.sessions import SessionTable
+from twisted_etcd.moment import Moment
 
 _log = Logger()
 
@@ -41,12 +42,12 @@ class Reception:
         self._statistics = sessions.statistics
         self._service = service
         self._routes = routes
-        self._stopped = Occasion()
+        self._stopped: Moment[None] = Moment()
         self.handle = ServiceHandle(name, self._stopped)
         self._mailbox: Mailbox[Delivery] = Mailbox(reactor, self._deliver)
         self.put = self._mailbox.put
         self._under_way: set[Delivery] = set()
-        self._idle: Occasion | None = None
+        self._idle: Moment[None] | None = None
 
     def unavailable(self) -> ServiceUnavailable:
         """The error for a message that cannot be taken now."""
@@ -71,7 +72,7 @@ class Reception:
                 service=self.handle.name,
                 count=lost,
             )
-        self._stopped.happen()
+        self._stopped.fire(None)
 
     async def end_handlers(self, grace: float, patience: float) -> None:
         """
@@ -99,9 +100,9 @@ class Reception:
 
     async def _handlers_ended(self, seconds: float) -> bool:
         if self._under_way:
-            self._idle = Occasion()
+            self._idle = Moment()
             try:
-                await self._idle.when().addTimeout(seconds, self._reactor)
+                await self._idle.wait().addTimeout(seconds, self._reactor)
             except TimeoutError:
                 return False
         return True
@@ -185,7 +186,7 @@ class Reception:
         """Note that a handler is not under way any more, after its answer has been handed on."""
         self._under_way.discard(delivery)
         if self._idle is not None and not self._under_way:
-            self._idle.happen()
+            self._idle.fire(None)
 
     def _find_route(self, delivery: Delivery) -> Route | None:
         """The route that is not known yet; without one the message has been dealt with."""

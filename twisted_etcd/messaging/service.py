@@ -109,7 +109,7 @@ class MessageService(Correspondent, Service):
         It fails with what ``on_init`` or ``on_start`` raised, and with :exc:`~twisted_etcd.errors.ServiceStopped`
         when the service was stopped.
         """
-        return self.service_life.started.when()
+        return self.service_life.started.wait()
 
     # --- IService ---
 

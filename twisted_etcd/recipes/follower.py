@@ -44,6 +44,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 #: Told the changes that came together. Where it raises, the follower ends with its error.
+#: Told the changes that came together. Where it raises, the follower ends with its error.
 ChangesCallback = Callable[["tuple[Change, ...]"], None]
 
 

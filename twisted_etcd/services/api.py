@@ -153,7 +153,7 @@ class EtcdApi:
             await watch.when_started()
             request = m.EtcdConfigWatchReq(key, patient=patient)
             answer = await watch.call(self._target, request, math.inf if patient else None)
-        except BaseException:
+        except Exception:
             await watch.stop()
             raise
         watch.value = answer.config_value

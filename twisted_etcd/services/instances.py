@@ -73,7 +73,7 @@ class Instances:
         self._registrations[path] = _Entry(registration, message, heartbeat_to)
         try:
             lease_id = await registration.start()
-        except BaseException:
+        except Exception:
             self._end(registration)
             self._restore(registration, earlier)
             raise
