@@ -1,6 +1,4 @@
-"""
-etcd v3 for Twisted: a client, and services that answer messages. See the README for where to begin.
-"""
+"""etcd v3 for Twisted: a client, and services that answer messages. See the README for where to begin."""
 
 from twisted_etcd.client import compare, op
 from twisted_etcd.client.client import EtcdClient

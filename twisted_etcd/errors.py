@@ -673,7 +673,9 @@ class ClusterChanged(WatchEnded):
     """The endpoint belongs to another cluster now, so its revisions mean something else."""
 
     def __init__(self, before: int, now: int) -> None:
-        super().__init__(f"the watch began on cluster {before:x} and now cluster {now:x} answers: read again, then watch")
+        super().__init__(
+            f"the watch began on cluster {before:x} and now cluster {now:x} answers: read again, then watch"
+        )
         self.before = before
         self.now = now
 

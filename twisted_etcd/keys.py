@@ -28,10 +28,10 @@ def to_bytes(value: str | bytes, what: str = "key") -> bytes:
 
 
 def prefix_end(prefix: bytes) -> bytes:
-    """
+    r"""
     The first key after all keys that begin with a prefix, exact for every byte string.
 
-    ``a`` gives ``b``, ``a\\xff`` gives ``b``; an empty prefix and one of nothing but ``\\xff`` give :data:`TO_THE_END`.
+    ``a`` gives ``b``, ``a\xff`` gives ``b``; an empty prefix and one of nothing but ``\xff`` give :data:`TO_THE_END`.
     """
     stem = prefix.rstrip(b"\xff")
     if not stem:

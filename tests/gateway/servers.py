@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
 from tests.wire import Event, Listener, Peer
 from twisted_etcd.gateway.endpoints import parse_endpoints
@@ -137,6 +138,16 @@ def new_gateway(endpoints: str | Iterable[str], **options: Any) -> Gateway:
             **options,
         }
     )
+
+
+async def until_closed(gateway: Gateway) -> None:
+    """Until the gateway has no socket, which takes a few turns of the reactor and no more."""
+    for _ in range(10):
+        if gateway.connection_count == 0:
+            return
+        await deferLater(CLOCK, 0)
+    msg = f"{gateway.connection_count} sockets are still open"
+    raise AssertionError(msg)
 
 
 def credentials(username: str = "root", password: str = "open-sesame") -> Credentials:

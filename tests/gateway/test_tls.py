@@ -23,7 +23,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from tests.etcds import new_etcd
 from tests.gateway.authorities import Papers
 from tests.gateway.conftest import MakeGateway, MakeProxy
-from tests.gateway.servers import CLOCK
+from tests.gateway.servers import CLOCK, until_closed
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.errors import DeadlineExceeded, InvalidSettings, OutcomeUnknown, TLSFailed, Unavailable
 from twisted_etcd.gateway.connections import Connections
@@ -338,7 +338,20 @@ async def test_a_server_that_hangs_in_the_handshake_is_left_for_the_next(
     await put_and_get(gateway)
     alone = make_gateway(proxy.endpoint, tls=settings, connect_timeout=0.1, request_timeout=0.3)
     await refused(alone, "no TLS handshake within 0.1 s", Unavailable)
-    assert alone.connection_count == 0
+    await until_closed(alone)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_is_too_slow_for_the_deadline_costs_its_connection_at_once(
+    secure: Secure, make_gateway: MakeGateway, make_proxy: MakeProxy
+) -> None:
+    proxy = make_proxy(secure.url)
+    gateway = make_gateway(proxy.endpoint, tls=secure.papers.settings(secure.pair))
+    await gateway.unary(rpcs.PUT, PutRequest(key=b"large", value=b"x" * 1_000_000))
+    proxy.limit(100_000, "answers")
+    with pytest.raises(DeadlineExceeded):
+        await gateway.unary(rpcs.RANGE, RangeRequest(key=b"large"), timeout=0.3)
+    await until_closed(gateway)
 
 
 @pytest_twisted.ensureDeferred

@@ -1,0 +1,1 @@
+"""The client: etcd's v3 API as Deferreds."""

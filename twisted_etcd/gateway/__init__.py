@@ -1,0 +1,1 @@
+"""Everything that knows HTTP: requests and streams to an etcd cluster."""
