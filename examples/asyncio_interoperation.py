@@ -18,7 +18,7 @@ import sys
 
 from twisted.internet import asyncioreactor, task
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorCore, IReactorTime
 
 from twisted_etcd import (
     EtcdApi,
@@ -83,6 +83,8 @@ async def main(reactor: IReactorTime, endpoints: str) -> None:
     EtcdService(client, reactor).setServiceParent(node)
     Digester().setServiceParent(node)
     node.startService()
+    # At the end of main, and on Ctrl-C: the node stops its services in the opposite order, the client last.
+    IReactorCore(reactor).addSystemEventTrigger("before", "shutdown", node.stopService)
     try:
         await node.when_started()
         # The other way round, ``fromFuture`` makes of a future or a task what Twisted can await.
@@ -93,8 +95,6 @@ async def main(reactor: IReactorTime, endpoints: str) -> None:
         await client.delete(HERE, prefix=True)
     except TwistedEtcdError as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    finally:
-        await node.stopService()
 
 
 if __name__ == "__main__":

@@ -89,3 +89,5 @@ if __name__ == "__main__":
         main(sys.argv[1] if len(sys.argv) > 1 else default)
     except TwistedEtcdError as problem:
         sys.exit(f"{type(problem).__name__}: {problem}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted")

@@ -18,7 +18,7 @@ from typing import Any
 
 from twisted.internet import task
 from twisted.internet.defer import Deferred, DeferredQueue, inlineCallbacks
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorCore, IReactorTime
 
 from twisted_etcd import ConfigWatch, EtcdApi, EtcdClient, EtcdConfigChangedMsg, EtcdService, Node, TwistedEtcdError
 
@@ -55,19 +55,19 @@ def show_configuration(etcd: EtcdApi) -> Generator[Deferred[Any], Any, None]:
 
 @inlineCallbacks
 def main(reactor: IReactorTime, endpoints: str) -> Generator[Deferred[Any], Any, None]:
-    """Make a node with etcd in it; the node stops in the opposite order: the client last."""
+    """Make a node with etcd in it."""
     node = Node(reactor)
     client = EtcdClient(reactor, endpoints)
     client.setServiceParent(node)
     EtcdService(client, reactor).setServiceParent(node)
     node.startService()
+    # At the end of main, and on Ctrl-C: the node stops its services in the opposite order, the client last.
+    IReactorCore(reactor).addSystemEventTrigger("before", "shutdown", node.stopService)
     try:
         yield node.when_started()
         yield show_configuration(EtcdApi(node))
     except TwistedEtcdError as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    finally:
-        yield node.stopService()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import sys
 
 from twisted.internet import task
 from twisted.internet.defer import DeferredQueue
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorCore, IReactorTime
 
 from twisted_etcd import (
     ETCD_SERVICE,
@@ -112,6 +112,9 @@ async def show_discovery(node: Node) -> None:
     await dispatcher.changes.get()
     print("left:", ", ".join(worker.endpoint for worker in dispatcher.workers))
 
+    # A watch ends with the service that it tells.
+    await dispatcher.disownServiceParent()
+
 
 async def main(reactor: IReactorTime, endpoints: str) -> None:
     """Make a node with etcd in it. When it stops, so do its services, and the second worker leaves as well."""
@@ -120,13 +123,13 @@ async def main(reactor: IReactorTime, endpoints: str) -> None:
     client.setServiceParent(node)
     EtcdService(client, reactor).setServiceParent(node)
     node.startService()
+    # At the end of main, and on Ctrl-C: the node stops its services in the opposite order, the client last.
+    IReactorCore(reactor).addSystemEventTrigger("before", "shutdown", node.stopService)
     try:
         await node.when_started()
         await show_discovery(node)
     except TwistedEtcdError as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    finally:
-        await node.stopService()
 
 
 if __name__ == "__main__":

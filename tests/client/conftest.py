@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 
+from tests.wire import LOOPBACK
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.embedded.process import EmbeddedEtcd
+from twisted_etcd.gateway.endpoints import parse_endpoint
+from twisted_etcd.testing.proxy import FaultProxy, IProxyReactor
 
 
 class MakeClient(Protocol):
     """Makes a client of the server under test, or of ``endpoints``; it is stopped at the end of the test."""
 
     def __call__(self, **options: Any) -> EtcdClient: ...
+
+
+@pytest.fixture
+def proxy(etcd_server: EmbeddedEtcd) -> Iterator[FaultProxy]:
+    """A proxy before the server under test. Name it before ``make_client``, so that clients are stopped first."""
+    proxy = proxy_before(etcd_server)
+    yield proxy
+    pytest_twisted.blockon(proxy.stopService())
+
+
+def proxy_before(server: EmbeddedEtcd) -> FaultProxy:
+    """A proxy that is running."""
+    port = parse_endpoint(server.endpoint).port
+    proxy = FaultProxy(cast("IProxyReactor", reactor), LOOPBACK, port)
+    proxy.startService()
+    return proxy
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ from typing import Any, TypeVar, cast
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProcessTransport
+from twisted.internet.interfaces import IProcessTransport, IReadDescriptor
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from tests.wire import Event
 from twisted_etcd.client.client import EtcdClient
@@ -126,6 +127,36 @@ class Twistd(ProcessProtocol):
     def assert_quiet(self) -> None:
         """Nothing in its output alarms anybody."""
         assert [line for line in self.lines if any(alarm in line for alarm in ALARMS)] == []
+
+
+@implementer(IReadDescriptor)
+class ForeignProcess:
+    """A process that is no child of this one."""
+
+    def __init__(self, pid: int) -> None:
+        self._descriptor = os.pidfd_open(pid)
+        self._ended = False
+        self._event = Event()
+        cast("Any", reactor).addReader(self)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        return "foreign process"
+
+    def doRead(self) -> None:  # noqa: N802 - as IReadDescriptor has it
+        """Is called when it has ended."""
+        cast("Any", reactor).removeReader(self)
+        os.close(self._descriptor)
+        self._ended = True
+        self._event.happened()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Nothing to note: the descriptor is closed where it was read."""
+
+    async def until_ended(self) -> None:
+        await self._event.until(lambda: self._ended)
 
 
 async def value_at(client: EtcdClient, key: str) -> KeyValue | None:

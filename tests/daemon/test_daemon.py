@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 import pytest_twisted
 from treq.client import HTTPClient
 from twisted.internet import reactor
-from twisted.internet.ssl import Certificate, PrivateCertificate, trustRootFromCertificates
-from twisted.web.client import Agent, HTTPConnectionPool
-from twisted.web.iweb import IPolicyForHTTPS
-from zope.interface import implementer
+from twisted.web.client import Agent
 
 from tests.daemon.conftest import MakeClient, RunDaemon
 from tests.daemon.guests import Note
@@ -28,6 +25,8 @@ from twisted_etcd.daemon.daemon import Daemon
 from twisted_etcd.embedded.ports import free_ports
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.errors import ServiceUnavailable
+from twisted_etcd.gateway.connections import Connections
+from twisted_etcd.gateway.tls import TLSTrust
 from twisted_etcd.messaging.node import Node
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.auth import (
@@ -133,6 +132,7 @@ async def test_changes_of_followed_configuration_are_told_without_the_values(
 
 @pytest_twisted.ensureDeferred
 async def test_hosted_services_use_etcd_through_messages_and_one_that_refuses_does_not_stop_the_others(
+    *,
     etcd_server: EmbeddedEtcd,
     prefix: str,
     run_daemon: RunDaemon,
@@ -212,6 +212,25 @@ async def test_a_stop_while_etcd_is_away_is_quick(prefix: str, run_daemon: RunDa
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_stop_while_etcd_hangs_ends_within_its_timeouts_and_names_what_is_left(
+    fresh_etcd: FreshEtcd, run_daemon: RunDaemon, said: Said
+) -> None:
+    etcd = await fresh_etcd()
+    daemon = run_daemon(
+        f"etcd: {{endpoints: '{etcd.endpoint}', request_timeout: 500}}\n"
+        "register: [{name: shop, address: '127.0.0.1:80'}]\nwatch: [app/database]"
+    )
+    await said.until("shop at 127.0.0.1:80 is registered")
+    await said.until("The configuration app/database is followed")
+    etcd.kill("STOP")
+    started = reactor.seconds()
+    await daemon.stopService()
+    assert reactor.seconds() - started < 3
+    assert said.count("left to its TTL") == 1
+    etcd.kill("CONT")
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_endpoint_that_is_no_etcd_is_told(
     prefix: str, run_daemon: RunDaemon, said: Said, logged_errors: LoggedErrors
 ) -> None:
@@ -231,15 +250,16 @@ async def test_an_endpoint_that_is_no_etcd_is_told(
 
 async def turn_auth_on(client: EtcdClient, **passwords: str) -> None:
     """Give etcd users, all with the rights of root."""
-    await client.call(rpcs.AUTH_ROLE_ADD, AuthRoleAddRequest(name="root"))
+    await client.call(rpcs.ROLE_ADD, AuthRoleAddRequest(name="root"))
     for name, password in {"root": ROOT_PASSWORD, **passwords}.items():
-        await client.call(rpcs.AUTH_USER_ADD, AuthUserAddRequest(name=name, password=password))
-        await client.call(rpcs.AUTH_USER_GRANT_ROLE, AuthUserGrantRoleRequest(user=name, role="root"))
+        await client.call(rpcs.USER_ADD, AuthUserAddRequest(name=name, password=password))
+        await client.call(rpcs.USER_GRANT_ROLE, AuthUserGrantRoleRequest(user=name, role="root"))
     await client.call(rpcs.AUTH_ENABLE, AuthEnableRequest())
 
 
 @pytest_twisted.ensureDeferred
 async def test_users_log_in_with_a_password_file_and_a_wrong_password_is_told_until_it_is_right(
+    *,
     fresh_etcd: FreshEtcd,
     prefix: str,
     tmp_path: Path,
@@ -261,7 +281,7 @@ async def test_users_log_in_with_a_password_file_and_a_wrong_password_is_told_un
     assert "authentication failed" in line
     assert await value_at(root, "/services/shop/127.0.0.1:80") is None
     change = AuthUserChangePasswordRequest(name="shopkeeper", password="my-secret")
-    await root.call(rpcs.AUTH_USER_CHANGE_PASSWORD, change)
+    await root.call(rpcs.USER_CHANGE_PASSWORD, change)
     await said.until("shop at 127.0.0.1:80 is registered")
     await said.until("The configuration app/database is followed")
     await root.put("/config/app/database", "a-secret")
@@ -287,51 +307,39 @@ async def test_no_user_where_etcd_asks_for_one_is_told(
     assert len(logged_errors.flush_messages("Cannot use etcd")) == 1
 
 
-@implementer(IPolicyForHTTPS)
-class Trusting:
-    """What an HTTP client believes and shows."""
-
-    def __init__(self, papers: Papers, pair: tuple[str, str]) -> None:
-        certificate, key = (Path(path).read_bytes() for path in pair)
-        self._authority = Certificate.loadPEM(Path(papers.ca_file).read_bytes())
-        self._own = PrivateCertificate.loadPEM(key + certificate)
-
-    def creatorForNetloc(self, hostname: bytes, port: int) -> Any:  # noqa: ANN401 - Twisted's own
-        from twisted.internet.ssl import optionsForClientTLS
-
-        trust = trustRootFromCertificates([self._authority])
-        return optionsForClientTLS(hostname.decode(), trust, self._own)
-
-
 @pytest_twisted.ensureDeferred
-async def test_certificates_on_both_sides_come_from_the_file_and_a_wrong_authority_is_told(
+async def test_certificates_on_both_sides_come_from_the_file_and_a_wrong_or_missing_one_is_told(
     fresh_etcd: FreshEtcd, tmp_path: Path, run_daemon: RunDaemon, said: Said, logged_errors: LoggedErrors
 ) -> None:
-    papers, strangers = Papers(tmp_path / "ours"), Papers(tmp_path / "theirs")
+    papers = Papers(tmp_path / "ours")
     cert_file, key_file = papers.pair("server", "127.0.0.1")
     pair = papers.pair("client", "client.example")
-    agent = Agent(reactor, Trusting(papers, pair), pool=HTTPConnectionPool(reactor, persistent=False))
+    connections = Connections(cast("Any", reactor), TLSTrust(papers.settings(pair)), 3.0)
     server = (f"--cert-file={cert_file}", f"--key-file={key_file}")
     clients = (f"--trusted-ca-file={papers.ca_file}", "--client-cert-auth")
-    etcd = await fresh_etcd(tls=True, client=HTTPClient(agent), extra_args=(*server, *clients))
+    etcd = await fresh_etcd(
+        tls=True, client=HTTPClient(Agent.usingEndpointFactory(reactor, connections)), extra_args=(*server, *clients)
+    )
 
-    def text(ca_file: str) -> str:
-        tls = f"{{ca_file: {ca_file}, cert_file: ours/client.pem, key_file: ours/client.key}}"
+    def text(tls: str) -> str:
         entry = "register: [{name: shop, address: '127.0.0.1:80'}]"
-        return f"etcd:\n  endpoints: {etcd.endpoint}\n  tls: {tls}\n{entry}\nwatch: [app/database]"
+        return f"etcd:\n  endpoints: {etcd.endpoint}\n  tls: {{{tls}}}\n{entry}\nwatch: [app/database]"
 
-    daemon = run_daemon(text("ours/ca.pem"))
+    pair_given = "cert_file: ours/client.pem, key_file: ours/client.key"
+    daemon = run_daemon(text(f"ca_file: ours/ca.pem, {pair_given}"))
     await said.until("shop at 127.0.0.1:80 is registered")
     await said.until("The configuration app/database is followed")
     await daemon.stopService()
 
-    daemon = run_daemon(text("theirs/ca.pem"))
-    line = await said.until(f"Cannot use etcd at {etcd.endpoint} yet, and will go on trying: ")
-    assert "#error" in line
-    assert "certificate" in line
-    await daemon.stopService()
-    assert len(logged_errors.flush_messages("Cannot use etcd")) == 1
-    assert Path(strangers.ca_file).exists()
+    Papers(tmp_path / "theirs")
+    cannot = f"Cannot use etcd at {etcd.endpoint} yet, and will go on trying: "
+    for times, tls in enumerate((f"ca_file: theirs/ca.pem, {pair_given}", "ca_file: ours/ca.pem"), 1):
+        daemon = run_daemon(text(tls))
+        line = await said.until(cannot, times)
+        assert "#error" in line
+        assert "certificate" in line
+        await daemon.stopService()
+    assert len(logged_errors.flush_messages("Cannot use etcd")) == 2
 
 
 # --- an etcd of its own ---------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 from twisted.web.client import URI
 
 from tests.gateway.servers import CLOCK
@@ -33,9 +34,11 @@ async def test_every_socket_counts_until_it_has_gone() -> None:
     assert connections.count == 2
     one.socket.loseConnection()
     await one.until_lost()
+    await deferLater(CLOCK, 0)
     assert connections.count == 1
     (await listener.peer(1)).socket.abortConnection()
     await other.until_lost()
+    await soon(connections.all_gone())
     assert connections.count == 0
     await listener.close()
 

@@ -138,6 +138,7 @@ class EtcdClient(Service):
                 msg = f"{what} must not be under 0, and is {number!r}"
                 raise InvalidSettings(msg)
         credentials = Credentials(username, password) if username is not None and password is not None else None
+        self._reactor = reactor
         self._stop_timeout = stop_timeout
         self._revoke_leases = revoke_leases
         self._gateway = Gateway(
@@ -391,8 +392,12 @@ class EtcdClient(Service):
         reason = Failure(ServiceStopped("the client was stopped"))
         ending = [watch.end(reason) for watch in tuple(self._watches)]
         ending.append(self._leases.stop(revoke=self._revoke_leases, timeout=self._stop_timeout))
+        # Whatever is not done by then is cut off, which ends it.
+        bound = self._reactor.callLater(self._stop_timeout, self._gateway.stop)
         await DeferredList(ending)
         await self._carriers.stop()
+        if bound.active():
+            bound.cancel()
         await self._gateway.stop()
 
     async def __aenter__(self) -> EtcdClient:

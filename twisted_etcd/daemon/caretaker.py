@@ -168,12 +168,13 @@ class Caretaker(MessageService):
     @handles(EtcdConfigChangedMsg)
     def on_config_changed(self, message: EtcdConfigChangedMsg) -> None:
         """Say that it changed, not into what."""
+        size = "" if message.new_value is None else f": {len(message.new_value)} bytes"
         self._log.info(
-            "The configuration {key} was {change} at revision {revision}: {size} bytes",
+            "The configuration {key} was {change} at revision {revision}{size}",
             key=message.key,
             change=message.change_type.value,
             revision=message.revision,
-            size=len(message.new_value or b""),
+            size=size,
         )
 
     @handles(EtcdWatchEndedMsg)

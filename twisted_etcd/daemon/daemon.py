@@ -121,8 +121,10 @@ class Daemon(Service):
     async def _start(self) -> None:
         endpoints = tuple(str(endpoint) for endpoint in self._settings.etcd.endpoints)
         if self._etcd is not None:
+            # Asked for first: a start can fail at once, and then tells who waits.
+            ready = self._etcd.when_ready()
             self._etcd.startService()
-            await self._etcd.when_ready()
+            await ready
             self._log.info("{how}", how=self._etcd.how_to_reach())
             endpoints = (self._etcd.endpoint,)
         node = self._node = make_node(self._reactor, self._settings, endpoints, self._hosted)

@@ -27,7 +27,7 @@ _CUT_SHORT = "the answer was cut short"
 _HEADLESS = (rpcs.ALARM, rpcs.DEFRAGMENT)
 #: The paths that some servers do not have, and what a server with an older gateway says of a path that it does not
 #: have. Many other servers say just that, so of a path that every etcd has it proves that this is none.
-_NOT_EVERYWHERE = (rpcs.AUTH_STATUS.path, rpcs.DOWNGRADE.path)
+_NOT_EVERYWHERE = (rpcs.AUTH_STATUS.path, rpcs.DOWNGRADE.path, rpcs.HASH_KV.path)
 _OLDER_NOT_FOUND = b"Not Found\n"
 #: How much of a stranger's name an error shows.
 _EXCERPT = 60

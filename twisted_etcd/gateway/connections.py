@@ -78,16 +78,21 @@ class _Socket(ProtocolWrapper):
             cast("ITCPTransport", self.transport).abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        # Whoever waits for the last socket waits for what its protocol makes of the end, too.
+        try:
+            self._tell(reason)
+        finally:
+            self._sockets.unregisterProtocol(self)
+            # Each refers to the other.
+            self.wrappedProtocol = cast("Any", None)
+
+    def _tell(self, reason: Failure) -> None:
         if self._begun:
-            super().connectionLost(reason)  # type: ignore[no-untyped-call]
-            return
-        self._sockets.unregisterProtocol(self)
-        if self.ready.called:
-            # Cancelled, and so closed from here.
-            return
-        if reason.check(ConnectionDone, ConnectionLost):
-            reason = Failure(ConnectError(string=_CUT_HANDSHAKE))
-        self.ready.errback(reason)
+            self.wrappedProtocol.connectionLost(reason)
+        elif not self.ready.called:
+            # Where it was cancelled it was closed from here.
+            cut = reason.check(ConnectionDone, ConnectionLost)
+            self.ready.errback(Failure(ConnectError(string=_CUT_HANDSHAKE)) if cut else reason)
 
 
 class _Sockets(WrappingFactory):

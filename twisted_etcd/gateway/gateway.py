@@ -49,6 +49,8 @@ MAX_CONNECTIONS = 256
 _KEPT_CONNECTIONS = 64
 #: Seconds after which a connection that nobody uses is closed.
 _IDLE_TIMEOUT = 60
+#: How much of a request's time may pass before it has a token.
+_TOKEN_SHARE = 0.8
 #: The longest unary answer that is taken, in bytes. etcd's own answers are bounded by the size of its database.
 _MAX_ANSWER = 1 << 30
 
@@ -320,7 +322,9 @@ class Gateway:
 
     def _authenticate(self, credentials: Credentials) -> Deferred[str]:
         request = AuthenticateRequest(name=credentials.username, password=credentials.password)
-        calling = self._unary(self._make_route(None), rpcs.AUTHENTICATE, request, None)
+        # Those who wait for the token are told why there is none, if they began when this did.
+        timeout = self.request_timeout * _TOKEN_SHARE
+        calling = self._unary(self._make_route(None), rpcs.AUTHENTICATE, request, timeout)
 
         def without_authentication(failure: Failure) -> str:
             failure.trap(AuthNotEnabled)

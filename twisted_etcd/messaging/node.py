@@ -200,7 +200,8 @@ class Node(Correspondent, MultiService):
         return None
 
     async def _stop(self, ended: Moment[None]) -> None:
-        for service in [*reversed(self.services), *self._leaving]:
+        # Those that are still starting come first: what they wait for may be one of the others.
+        for service in sorted([*reversed(self.services), *self._leaving], key=_has_started):
             if isinstance(service, MessageService) or service.running:
                 try:
                     await maybeDeferred(service.stopService)
@@ -220,6 +221,10 @@ class Node(Correspondent, MultiService):
 
     def __repr__(self) -> str:
         return f"<Node {self.name!r}>" if self.name else "<Node>"
+
+
+def _has_started(service: IService) -> bool:
+    return not isinstance(service, MessageService) or service.state not in (State.INITIALISING, State.STARTING)
 
 
 def _refused(refusals: list[tuple[str, Failure]]) -> Failure:

@@ -75,6 +75,16 @@ class EtcdService(MessageService):
         self._heartbeat = LoopingCall(self._check)
         self._heartbeat.clock = reactor
 
+    @property
+    def watch_count(self) -> int:
+        """How many watches there are, of keys, configuration and services."""
+        return len(self._subscriptions)
+
+    @property
+    def registration_count(self) -> int:
+        """How many services are to be kept registered."""
+        return len(self._instances)
+
     def on_start(self) -> None:
         """Begin the heartbeat check."""
         checking: Deferred[LoopingCall] = self._heartbeat.start(self._interval, now=False)

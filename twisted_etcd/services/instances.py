@@ -56,6 +56,9 @@ class Instances:
         #: By the key in etcd.
         self._registrations: dict[str, _Entry] = {}
 
+    def __len__(self) -> int:
+        return len(self._registrations)
+
     async def register(
         self, message: EtcdServiceRegisterReq, heartbeat_to: ServiceHandle | None
     ) -> EtcdServiceRegisterResp:

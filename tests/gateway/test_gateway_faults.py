@@ -1,0 +1,375 @@
+"""What reads and writes come to when the way to etcd, or etcd itself, fails: told apart, and never told wrongly."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred, gatherResults
+
+from tests.conftest import FreshEtcd
+from tests.gateway.conftest import MakeGateway, MakeProxy, MakeScripted
+from tests.gateway.servers import Asked, always, http_answer, until_closed
+from tests.wire import Listener, soon
+from twisted_etcd.embedded.process import EmbeddedEtcd
+from twisted_etcd.errors import DeadlineExceeded, OutcomeUnknown, Unavailable
+from twisted_etcd.gateway.gateway import Gateway
+from twisted_etcd.schema import rpcs
+from twisted_etcd.schema.kv import PutRequest, RangeRequest
+from twisted_etcd.schema.lease import LeaseGrantRequest
+from twisted_etcd.testing.proxy import FaultProxy
+
+#: Seconds for a request that is meant to fail.
+SHORT = 0.15
+
+
+class Way(NamedTuple):
+    """A gateway that reaches a real etcd through a proxy, and one that reaches it directly."""
+
+    proxy: FaultProxy
+    gateway: Gateway
+    direct: Gateway
+    key: bytes
+
+    def put(self) -> Deferred[Any]:
+        return self.gateway.unary(rpcs.PUT, PutRequest(key=self.key, value=b"written"), timeout=SHORT)
+
+    def get(self, timeout: float = SHORT) -> Deferred[Any]:
+        return self.gateway.unary(rpcs.RANGE, RangeRequest(key=self.key), timeout=timeout)
+
+    async def applied(self) -> bool:
+        found = await self.direct.unary(rpcs.RANGE, RangeRequest(key=self.key))
+        return bool(found.kvs) and found.kvs[0].value == b"written"
+
+
+@pytest.fixture
+def way(etcd_server: EmbeddedEtcd, make_gateway: MakeGateway, make_proxy: MakeProxy, prefix: str) -> Way:
+    proxy = make_proxy(etcd_server.endpoint)
+    return Way(proxy, make_gateway(proxy.endpoint), make_gateway(etcd_server.endpoint), prefix.encode() + b"key")
+
+
+async def failure(deferred: Deferred[Any]) -> Any:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 the caller looks at it
+        await soon(deferred)
+    return caught.value
+
+
+@pytest_twisted.ensureDeferred
+async def test_refused_is_unavailable_for_both(way: Way) -> None:
+    await way.proxy.refuse()
+    for error in (await failure(way.put()), await failure(way.get())):
+        assert type(error) is Unavailable
+        assert "refused" in error.tried[way.proxy.endpoint]
+    assert not await way.applied()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_name_that_does_not_exist_is_unavailable_for_both(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway("http://no-such-host.invalid:2379", request_timeout=SHORT)
+    for rpc, request in ((rpcs.RANGE, RangeRequest(key=b"a")), (rpcs.PUT, PutRequest(key=b"a"))):
+        error = await failure(gateway.unary(rpc, request))
+        assert type(error) is Unavailable
+        assert "no such host name" in str(error)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_host_that_never_answers_a_connection_is_left_for_the_next_and_is_unavailable_alone(
+    etcd_server: EmbeddedEtcd, make_gateway: MakeGateway
+) -> None:
+    # A full backlog drops what comes.
+    deaf = socket.socket()
+    deaf.bind(("127.0.0.1", 0))
+    deaf.listen(0)
+    crowd = [socket.create_connection(deaf.getsockname())]
+    for _ in range(3):
+        crowd.append(socket.socket())
+        crowd[-1].setblocking(False)
+        crowd[-1].connect_ex(deaf.getsockname())
+    url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+    put = PutRequest(key=b"a", value=b"b")
+    await make_gateway(url, etcd_server.endpoint, connect_timeout=0.1).unary(rpcs.PUT, put)
+    alone = make_gateway(url, connect_timeout=0.1, request_timeout=SHORT)
+    for rpc, request in ((rpcs.RANGE, RangeRequest(key=b"a")), (rpcs.PUT, put)):
+        error = await failure(alone.unary(rpc, request))
+        assert type(error) is Unavailable
+        assert "timeout" in error.tried[url].lower()
+    for each in (*crowd, deaf):
+        each.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_is_reset_at_once_is_never_told_wrongly(way: Way) -> None:
+    way.proxy.reset(on_accept=True)
+    # Whether the request had gone by then is a race, and both answers are true of a request that did not arrive.
+    assert type(await failure(way.put())) in {Unavailable, OutcomeUnknown}
+    assert type(await failure(way.get())) in {Unavailable, DeadlineExceeded}
+    assert not await way.applied()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_write_that_was_reset_after_it_arrived_is_of_unknown_outcome(way: Way) -> None:
+    way.proxy.swallow("answers")
+    putting = way.put()
+    while not await way.applied():
+        pass
+    way.proxy.reset()
+    error = await failure(putting)
+    assert type(error) is OutcomeUnknown
+    assert "KV.Put was sent and not confirmed; it may have been applied" in str(error)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_read_that_was_reset_is_repeated(way: Way) -> None:
+    way.proxy.swallow("answers")
+    getting = way.get(timeout=10)
+    connection = await soon(way.proxy.next_connection())
+    assert connection in way.proxy.connections
+    await way.proxy.heal()
+    way.proxy.reset()
+    await soon(getting)
+
+
+@pytest.mark.parametrize("count", [0, 20, 400])
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_is_cut_off_is_of_unknown_outcome_for_writes_and_repeated_for_reads(
+    way: Way, count: int
+) -> None:
+    await way.get()
+    # The answer to a put is about as long.
+    count = min(count, way.proxy.answers - 20)
+    way.proxy.reset()
+    await until_closed(way.gateway)
+    way.proxy.cut_after(count)
+    assert type(await failure(way.put())) is OutcomeUnknown
+    assert await way.applied()
+    assert type(await failure(way.get())) is DeadlineExceeded
+    getting = way.get(timeout=10)
+    await soon(way.proxy.next_connection())
+    await way.proxy.heal()
+    assert (await soon(getting)).kvs[0].value == b"written"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_that_is_cut_off_is_of_unknown_outcome_though_it_was_not_applied(way: Way) -> None:
+    way.proxy.cut_after(60, "requests")
+    assert type(await failure(way.put())) is OutcomeUnknown
+    assert not await way.applied()
+    assert type(await failure(way.get())) is DeadlineExceeded
+
+
+@pytest.mark.parametrize("direction", ["requests", "answers", "both"])
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_hangs_exceeds_the_deadline_and_costs_its_connections(way: Way, direction: Any) -> None:
+    way.proxy.swallow(direction)
+    assert type(await failure(way.get())) is DeadlineExceeded
+    assert type(await failure(way.put())) is OutcomeUnknown
+    await until_closed(way.gateway)
+    assert await way.applied() == (direction == "answers")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_is_too_slow_exceeds_the_deadline(way: Way) -> None:
+    await way.direct.unary(rpcs.PUT, PutRequest(key=way.key, value=b"x" * 500_000))
+    way.proxy.limit(100_000)
+    assert type(await failure(way.get())) is DeadlineExceeded
+    await until_closed(way.gateway)
+
+
+@pytest_twisted.ensureDeferred
+async def test_answers_that_are_late_come_together(way: Way) -> None:
+    await gatherResults([way.get(timeout=10) for _ in range(50)])
+    made = way.proxy.connections_made
+    way.proxy.delay(0.1)
+    await gatherResults([way.get(timeout=5) for _ in range(50)])
+    assert way.proxy.connections_made == made
+
+
+# --- members that die ----------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_member_that_is_killed_and_comes_back_costs_reads_nothing(
+    fresh_etcd: FreshEtcd, make_gateway: MakeGateway
+) -> None:
+    etcd = await fresh_etcd()
+    gateway = make_gateway(etcd.endpoint, request_timeout=20)
+    await gatherResults([gateway.unary(rpcs.RANGE, RangeRequest(key=b"a")) for _ in range(5)])
+    exited = etcd.when_exited()
+    etcd.kill("KILL")
+    during = [gateway.unary(rpcs.RANGE, RangeRequest(key=b"a")) for _ in range(20)]
+    await exited
+    await gatherResults(during)
+    # The connections of before are gone, and no write is put on one.
+    await gateway.unary(rpcs.PUT, PutRequest(key=b"a", value=b"b"))
+
+
+# --- connections that were kept, and are closed just as a request goes ----------------------------------------------
+
+
+def closing_at(*numbers: int, how: Callable[[Asked], None]) -> Callable[[Asked, int], None]:
+    """Answers all requests but these, for which it closes the connection as if it had crossed the request."""
+
+    def answer(peer: Asked, number: int) -> None:
+        if number in numbers:
+            how(peer)
+        else:
+            peer.say(http_answer())
+
+    return answer
+
+
+@pytest.mark.parametrize("how", [Asked.finish, Asked.reset])
+@pytest_twisted.ensureDeferred
+async def test_a_stale_connection_fails_no_read_and_repeats_no_write(
+    make_scripted: MakeScripted, make_gateway: MakeGateway, how: Callable[[Asked], None]
+) -> None:
+    server = make_scripted(closing_at(2, 4, how=how))
+    gateway = make_gateway(server.url)
+    read, write = RangeRequest(key=b"a"), PutRequest(key=b"a")
+    await gateway.unary(rpcs.RANGE, read)
+    await gateway.unary(rpcs.RANGE, read)
+    assert len(server.requests) == 3
+    assert len(server.connections) == 2
+    assert type(await failure(gateway.unary(rpcs.PUT, write))) is OutcomeUnknown
+    assert len(server.requests) == 4
+    # What was closed before a write goes is noticed, so that it goes on a new connection.
+    await gateway.unary(rpcs.PUT, write)
+    assert len(server.requests) == 5
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_write_goes_on_a_new_connection_where_the_old_one_was_closed_before(
+    make_scripted: MakeScripted, make_gateway: MakeGateway
+) -> None:
+    server = make_scripted(always(http_answer()))
+    gateway = make_gateway(server.url)
+    write = PutRequest(key=b"a")
+    await gateway.unary(rpcs.PUT, write)
+    for number in range(3):
+        peer = await server.connection(number)
+        peer.socket.loseConnection()
+        await peer.until_lost()
+        await until_closed(gateway)
+        await gateway.unary(rpcs.PUT, write)
+    assert len(server.requests) == 4
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lease_is_granted_again_where_the_server_chooses_its_id_and_never_where_the_caller_does(
+    make_scripted: MakeScripted, make_gateway: MakeGateway
+) -> None:
+    server = make_scripted(closing_at(1, 3, how=Asked.finish))
+    gateway = make_gateway(server.url)
+    await gateway.unary(rpcs.LEASE_GRANT, LeaseGrantRequest(TTL=10))
+    assert len(server.requests) == 2
+    error = await failure(gateway.unary(rpcs.LEASE_GRANT, LeaseGrantRequest(TTL=10, ID=7)))
+    assert type(error) is OutcomeUnknown
+    assert len(server.requests) == 3
+
+
+# --- proxies in between ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest_twisted.ensureDeferred
+async def test_a_proxys_own_error_is_repeated_for_reads_and_of_unknown_outcome_for_writes(
+    make_scripted: MakeScripted, make_gateway: MakeGateway, status: int
+) -> None:
+    page = http_answer(b"<html>Bad Gateway</html>", status=status, content_type="text/html")
+    server = make_scripted(lambda peer, number: peer.say(page if number < 3 else http_answer()))
+    gateway = make_gateway(server.url)
+    await gateway.unary(rpcs.RANGE, RangeRequest(key=b"a"))
+    assert len(server.requests) == 3
+    always_bad = make_scripted(always(page))
+    error = await failure(make_gateway(always_bad.url).unary(rpcs.PUT, PutRequest(key=b"a")))
+    assert type(error) is OutcomeUnknown
+    assert f"answered {status} without saying why" in str(error)
+    assert len(always_bad.requests) == 1
+    reading = make_gateway(always_bad.url, request_timeout=SHORT).unary(rpcs.RANGE, RangeRequest(key=b"a"))
+    assert type(await failure(reading)) is DeadlineExceeded
+
+
+# --- several endpoints ----------------------------------------------------------------------------------------------
+
+
+async def that_refuses(_make_scripted: MakeScripted) -> str:
+    listener = Listener()
+    await listener.close()
+    return f"http://{listener.authority}"
+
+
+async def that_is_another_service(make_scripted: MakeScripted) -> str:
+    return make_scripted(always(http_answer(b'{"status":"ok"}'))).url
+
+
+async def that_has_no_leader(make_scripted: MakeScripted) -> str:
+    return make_scripted(always(http_answer(b'{"code":14,"message":"etcdserver: no leader"}', status=503))).url
+
+
+async def that_does_not_exist(_make_scripted: MakeScripted) -> str:
+    return "http://no-such-host.invalid:2379"
+
+
+async def that_resets(make_scripted: MakeScripted) -> str:
+    return make_scripted(lambda peer, _number: peer.reset()).url
+
+
+@pytest.mark.parametrize(
+    "make_first",
+    [that_refuses, that_is_another_service, that_has_no_leader, that_does_not_exist],
+    ids=lambda f: f.__name__,
+)
+@pytest_twisted.ensureDeferred
+async def test_a_first_endpoint_that_certainly_did_nothing_is_passed_over_by_reads_and_writes(
+    etcd_server: EmbeddedEtcd,
+    make_gateway: MakeGateway,
+    make_scripted: MakeScripted,
+    make_first: Any,
+    prefix: str,
+) -> None:
+    first = await make_first(make_scripted)
+    key = prefix.encode()
+    await make_gateway(first, etcd_server.endpoint).unary(rpcs.PUT, PutRequest(key=key, value=b"b"))
+    gateway = make_gateway(first, etcd_server.endpoint)
+    assert (await gateway.unary(rpcs.RANGE, RangeRequest(key=key))).kvs[0].value == b"b"
+    assert str(gateway.choose()) == etcd_server.endpoint
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_first_endpoint_that_resets_is_passed_over_by_reads_and_not_by_writes(
+    etcd_server: EmbeddedEtcd, make_gateway: MakeGateway, make_scripted: MakeScripted, prefix: str
+) -> None:
+    first = await that_resets(make_scripted)
+    await make_gateway(first, etcd_server.endpoint).unary(rpcs.RANGE, RangeRequest(key=b"a"))
+    gateway = make_gateway(first, etcd_server.endpoint)
+    put = PutRequest(key=prefix.encode(), value=b"b")
+    assert type(await failure(gateway.unary(rpcs.PUT, put))) is OutcomeUnknown
+    assert (await gateway.unary(rpcs.RANGE, RangeRequest(key=put.key))).kvs == ()
+    # The next one begins elsewhere.
+    await gateway.unary(rpcs.PUT, put)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_went_wrong_is_told_for_each_endpoint(
+    make_gateway: MakeGateway, make_scripted: MakeScripted
+) -> None:
+    refusing, absent = await that_refuses(make_scripted), await that_does_not_exist(make_scripted)
+    gateway = make_gateway(refusing, absent, request_timeout=SHORT)
+    error = await failure(gateway.unary(rpcs.PUT, PutRequest(key=b"a")))
+    assert set(error.tried) == {refusing, absent}
+    assert str(error).startswith(f"KV.Put got no answer within {SHORT} s, and was not sent: ")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_hung_endpoint_is_left_within_one_request(
+    etcd_server: EmbeddedEtcd, make_gateway: MakeGateway, make_proxy: MakeProxy
+) -> None:
+    proxy = make_proxy(etcd_server.endpoint)
+    proxy.swallow()
+    gateway = make_gateway(proxy.endpoint, etcd_server.endpoint, request_timeout=SHORT)
+    read = RangeRequest(key=b"a")
+    assert type(await failure(gateway.unary(rpcs.RANGE, read))) is DeadlineExceeded
+    await gateway.unary(rpcs.RANGE, read)
