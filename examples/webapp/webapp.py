@@ -87,7 +87,7 @@ class Prices(Resource):
         else:
             if answer.value is None:
                 request.setResponseCode(http.NOT_FOUND)
-            request.write(answer.value or b"there is no such price")
+            request.write(b"there is no such price" if answer.value is None else answer.value)
         request.finish()
 
     def _failed(self, failure: Failure) -> None:
@@ -146,9 +146,10 @@ def make_webapp(reactor: IReactorTime, endpoints: str, listen: str) -> IService:
     WebApp(reactor, listen).setServiceParent(node)
 
     def refused(failure: Failure) -> None:
-        # The log has the reason. Without the application there is nothing that the program could go on for.
-        failure.trap(ServiceUnavailable)
-        IReactorCore(reactor).stop()
+        # The log has the reason. Without the application there is nothing that the program could go on for; any other
+        # failure says that it is stopping already.
+        if failure.check(ServiceUnavailable):
+            IReactorCore(reactor).stop()
 
     node.when_started().addErrback(refused)
     program = MultiService()

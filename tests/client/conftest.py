@@ -10,17 +10,21 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 
+from tests.etcds import binaries
 from tests.wire import LOOPBACK
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.gateway.endpoints import parse_endpoint
 from twisted_etcd.testing.proxy import FaultProxy, IProxyReactor
 
+#: For what is the client's doing alone, and takes long: with the first version only.
+ONE_VERSION = pytest.mark.parametrize("etcd_binary", [binaries()[0][1]], ids=[binaries()[0][0]], indirect=True)
+
 
 class MakeClient(Protocol):
     """Makes a client of the server under test, or of ``endpoints``; it is stopped at the end of the test."""
 
-    def __call__(self, **options: Any) -> EtcdClient: ...
+    def __call__(self, **options: Any) -> EtcdClient: ...  # noqa: ANN401
 
 
 @pytest.fixture
@@ -44,9 +48,9 @@ def make_client(etcd_server: EmbeddedEtcd) -> Iterator[MakeClient]:
     """The contract suite knows no more of its server than what the clients of this fixture show."""
     clients: list[EtcdClient] = []
 
-    def make(**options: Any) -> EtcdClient:
+    def make(**options: Any) -> EtcdClient:  # noqa: ANN401
         client = EtcdClient(**{"reactor": reactor, "endpoints": etcd_server.endpoint, **options})
-        client.startService()  # type: ignore[no-untyped-call]
+        client.startService()
         clients.append(client)
         return client
 

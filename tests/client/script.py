@@ -13,10 +13,9 @@ from twisted.python.failure import Failure
 from twisted_etcd.client.carriers import Carriers
 from twisted_etcd.client.feed import WatchFeed
 from twisted_etcd.client.watch import Watch
-from twisted_etcd.errors import EtcdError, Unavailable
+from twisted_etcd.errors import Unavailable
 from twisted_etcd.gateway.endpoints import Endpoint, EndpointSet
 from twisted_etcd.gateway.stream import Stream, StreamClosed, StreamLost, StreamReceiver
-from twisted_etcd.gateway.tokens import is_stale_token
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.common import Message, ResponseHeader
 from twisted_etcd.schema.kv import Event, KeyValue
@@ -157,10 +156,9 @@ class ScriptedGateway:
     def failed(self, endpoint: Endpoint) -> None:
         self._endpoints.failed(endpoint)
 
-    def renews(self, error: Exception) -> bool:
-        renews = self._user and isinstance(error, EtcdError) and is_stale_token(error)
-        self.renewals += renews
-        return renews
+    def renew_token(self) -> bool:
+        self.renewals += self._user
+        return self._user
 
     def open_post_stream(
         self, rpc: object, body: bytes, receiver: StreamReceiver, *, endpoint: Endpoint
@@ -212,7 +210,12 @@ class Scene:
         self.carriers = Carriers(cast("Any", self.gateway), self.clock, own_streams)
 
     def watch(
-        self, key: bytes = b"k", *, start_revision: int = 0, max_backlog: int = 1000, callback: Any = None
+        self,
+        key: bytes = b"k",
+        *,
+        start_revision: int = 0,
+        max_backlog: int = 1000,
+        callback: Any = None,  # noqa: ANN401
     ) -> Watch:
         watch = Watch(repr(key), callback, max_backlog)
         request = WatchCreateRequest(key=key, start_revision=start_revision)
@@ -234,7 +237,7 @@ class Scene:
         return [call.getTime() - self.clock.seconds() for call in self.clock.getDelayedCalls()]
 
 
-def outcome(deferred: Deferred[Any]) -> Any:
+def outcome(deferred: Deferred[Any]) -> Any:  # noqa: ANN401
     """What a Deferred fired with, or the error; ``"nothing yet"`` where it did not fire."""
     results: list[Any] = []
     deferred.addBoth(results.append)

@@ -15,7 +15,7 @@ from twisted_etcd.errors import InvalidSettings, ServiceStopped
 
 
 @pytest.fixture
-def loose(client: EtcdClient) -> Any:
+def loose(client: EtcdClient) -> Any:  # noqa: ANN401
     """The client, as one sees it who has no type checker."""
     return client
 
@@ -59,14 +59,18 @@ def loose(client: EtcdClient) -> Any:
     ],
 )
 def test_a_wrong_type_or_an_unknown_option_is_named_at_once(
-    loose: Any, method: str, arguments: tuple[Any, ...], options: dict[str, Any], text: str
+    loose: Any,
+    method: str,
+    arguments: tuple[Any, ...],
+    options: dict[str, Any],
+    text: str,
 ) -> None:
     with pytest.raises(TypeError, match=text):
         getattr(loose, method)(*arguments, **options)
 
 
 @ensureDeferred
-async def test_a_lease_in_place_of_its_id_is_named(loose: Any) -> None:
+async def test_a_lease_in_place_of_its_id_is_named(loose: Any) -> None:  # noqa: ANN401
     lease = await loose.lease(60)
     with pytest.raises(TypeError, match="lease must be an int, not Lease"):
         loose.put("k", "v", lease=lease)
@@ -74,14 +78,15 @@ async def test_a_lease_in_place_of_its_id_is_named(loose: Any) -> None:
 
 @pytest.mark.parametrize("method", ["get", "delete", "watch", "scan"])
 @pytest.mark.parametrize(
-    "options", [{"prefix": True, "range_end": "z"}, {"from_key": True, "prefix": True}, {"from_key": True, "range_end": ""}]
+    "options",
+    [{"prefix": True, "range_end": "z"}, {"from_key": True, "prefix": True}, {"from_key": True, "range_end": ""}],
 )
-def test_a_prefix_and_a_range_end_are_not_both_meant(loose: Any, method: str, options: dict[str, Any]) -> None:
+def test_a_prefix_and_a_range_end_are_not_both_meant(loose: Any, method: str, options: dict[str, Any]) -> None:  # noqa: ANN401
     with pytest.raises(ValueError, match="give one of prefix, from_key and range_end, not several"):
         getattr(loose, method)("a", **options)
 
 
-def test_what_is_no_choice_of_etcds_is_named(loose: Any) -> None:
+def test_what_is_no_choice_of_etcds_is_named(loose: Any) -> None:  # noqa: ANN401
     with pytest.raises(ValueError, match="'UP' is not a valid SortOrder"):
         loose.get("k", sort_order="UP")
     with pytest.raises(ValueError, match="'AGE' is not a valid SortTarget"):
@@ -91,13 +96,13 @@ def test_what_is_no_choice_of_etcds_is_named(loose: Any) -> None:
 
 
 @pytest.mark.parametrize("page", [0, -1])
-def test_a_page_holds_something(loose: Any, page: int) -> None:
+def test_a_page_holds_something(loose: Any, page: int) -> None:  # noqa: ANN401
     with pytest.raises(ValueError, match=f"page must be at least 1, not {page}"):
         loose.scan("k", page=page)
 
 
 @pytest.mark.parametrize("make", [compare.value, compare.version, compare.create_revision, compare.lease])
-def test_an_operator_that_etcd_does_not_have_is_named(make: Any) -> None:
+def test_an_operator_that_etcd_does_not_have_is_named(make: Any) -> None:  # noqa: ANN401
     with pytest.raises(ValueError, match="'==' is no comparison of etcd's; use one of =, !=, <, >"):
         make("k", "==", 0)
 

@@ -365,7 +365,7 @@ def test_a_slow_consumer_that_is_stopped_stays_off(scene: Scene) -> None:
 # --- where there is no WebSocket ------------------------------------------------------------------------------------
 
 
-def warnings(logs: Any) -> list[str]:
+def warnings(logs: Any) -> list[str]:  # noqa: ANN401
     return [event["why"] for event in logs if "WebSocket is refused" in event["log_format"]]
 
 

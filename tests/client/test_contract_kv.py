@@ -243,9 +243,7 @@ async def test_a_range_is_sorted_by_each_target_both_ways(client: EtcdClient, pr
     down = await client.get(prefix, prefix=True, sort_target=SortTarget.VERSION, sort_order=SortOrder.DESCEND)
     assert [kv.version for kv in up.kvs] == [2, 2, 3]
     assert [kv.version for kv in down.kvs] == [3, 2, 2]
-    newest = await client.get(
-        prefix, prefix=True, sort_target=SortTarget.MOD, sort_order=SortOrder.DESCEND, limit=1
-    )
+    newest = await client.get(prefix, prefix=True, sort_target=SortTarget.MOD, sort_order=SortOrder.DESCEND, limit=1)
     assert short_keys(newest, prefix) == "b"
 
 
@@ -289,7 +287,7 @@ async def test_each_revision_bound_leaves_out_what_is_beyond_it(client: EtcdClie
     revisions = await fill(client, prefix)
     changed = (await client.put(prefix + "a", "again")).header.revision
 
-    async def read(**bounds: Any) -> str:
+    async def read(**bounds: Any) -> str:  # noqa: ANN401
         return short_keys(await client.get(prefix, prefix=True, **bounds), prefix)
 
     assert await read(min_create_revision=revisions[3]) == "de"

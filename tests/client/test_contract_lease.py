@@ -111,7 +111,8 @@ async def test_keepalive_once_finds_out_that_it_is_gone(client: EtcdClient) -> N
         with pytest.raises(LeaseNotFound, match="grant a new lease"):
             await lease.keepalive_once()
         assert not lease.alive
-    assert "etcd no longer has it" in str(await soon(lost))
+    reason = await soon(lost)
+    assert "etcd no longer has it" in str(reason)
 
 
 @ensureDeferred
@@ -167,9 +168,7 @@ async def test_a_ttl_beyond_all_bounds_is_refused(client: EtcdClient) -> None:
 
 
 @ensureDeferred
-async def test_a_client_that_stops_revokes_its_leases(
-    client: EtcdClient, make_client: MakeClient, prefix: str
-) -> None:
+async def test_a_client_that_stops_revokes_its_leases(client: EtcdClient, make_client: MakeClient, prefix: str) -> None:
     other = make_client()
     leases = await gatherResults([other.lease(60) for _ in range(20)])
     for number, lease in enumerate(leases):
@@ -188,6 +187,7 @@ async def test_a_client_that_stops_leaves_its_leases_where_it_was_told_so(
     lease = await other.lease(60)
     await other.put(prefix + "k", "", lease=lease.id)
     await other.stopService()
-    assert "left it to its TTL" in str(await soon(lease.lost))
+    reason = await soon(lease.lost)
+    assert "left it to its TTL" in str(reason)
     assert (await client.get(prefix + "k")).count == 1
     await client.lease_revoke(lease.id)

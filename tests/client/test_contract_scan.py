@@ -124,7 +124,9 @@ async def test_a_scan_is_the_range_for_any_keys_and_pages(client: EtcdClient, pr
     random = Random(1)
     for _ in range(20):
         # Few letters, so that keys are often beginnings of each other.
-        suffixes = {bytes(random.choices(b"\x00\x01a\xff", k=random.randint(1, 3))) for _ in range(random.randint(0, 12))}
+        suffixes = {
+            bytes(random.choices(b"\x00\x01a\xff", k=random.randint(1, 3))) for _ in range(random.randint(0, 12))
+        }
         page = random.randint(1, 5)
         await client.delete(base, prefix=True)
         if suffixes:

@@ -15,8 +15,8 @@ from twisted_etcd.schema.kv import Compare, ResponseOp, SortOrder, TxnResponse
 OPERATORS: tuple[Any, ...] = ("=", "!=", "<", ">")
 
 
-def holds(operator: str, found: Any, wanted: Any) -> bool:
-    return {"=": found == wanted, "!=": found != wanted, "<": found < wanted, ">": found > wanted}[operator]
+def holds(operator: str, found: Any, wanted: Any) -> bool:  # noqa: ANN401
+    return bool({"=": found == wanted, "!=": found != wanted, "<": found < wanted, ">": found > wanted}[operator])
 
 
 def values_of(response: ResponseOp) -> list[bytes]:

@@ -11,7 +11,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import capturedLogs
 
-from tests.client.conftest import MakeClient
+from tests.client.conftest import ONE_VERSION, MakeClient
 from tests.etcds import FreshEtcd
 from tests.wire import LOOPBACK, Listener, Peer, soon
 from twisted_etcd.client.client import EtcdClient
@@ -51,7 +51,7 @@ async def test_a_watch_loses_and_repeats_nothing_wherever_its_stream_is_cut(
     watch = watcher.watch(prefix, prefix=True)
     await soon(watch.ready)
     # One offset takes a tenth of a second, etcd's own time to bring a watch up to date.
-    for offset in range(0 if own_streams else 19, 700, 43):
+    for offset in range(0 if own_streams else 19, 700, 57):
         # Somewhere in the events, of one message or another.
         back = proxy.next_connection()
         proxy.cut_after(offset)
@@ -69,7 +69,7 @@ async def test_a_watch_comes_back_wherever_its_new_stream_is_cut(
     watcher = make_client(endpoints=proxy.endpoint, own_streams=own_streams, random=lambda: 0.0)
     watch = watcher.watch(prefix, prefix=True)
     await soon(watch.ready)
-    for offset in range(0 if own_streams else 11, 420, 29):
+    for offset in range(0 if own_streams else 11, 420, 37):
         back = proxy.next_connection()
         proxy.cut_after(offset)
         proxy.reset()
@@ -102,6 +102,7 @@ async def test_a_first_stream_that_is_cut_is_no_refusal(
         await watcher.stopService()
 
 
+@ONE_VERSION
 @ensureDeferred
 async def test_a_slow_connection_delivers_all(
     proxy: FaultProxy, make_client: MakeClient, client: EtcdClient, prefix: str
@@ -120,7 +121,9 @@ async def test_a_slow_connection_delivers_all(
 async def test_watches_and_leases_outlive_their_server(
     fresh_etcd: FreshEtcd, make_client: MakeClient, prefix: str, tmp_path: Path
 ) -> None:
-    server = await fresh_etcd(data_dir=tmp_path / "data")
+    # One that comes back quickly.
+    quick = ("--heartbeat-interval=10", "--election-timeout=100")
+    server = await fresh_etcd(data_dir=tmp_path / "data", extra_args=quick)
     clients = [make_client(endpoints=server.endpoint, own_streams=own_streams) for own_streams in (16, 0)]
     watches = [client.watch(prefix, prefix=True) for client in clients]
     await soon(gatherResults([watch.ready for watch in watches]))
@@ -170,6 +173,7 @@ async def test_with_the_first_of_two_endpoints_dead_all_goes_to_the_second(
 # --- leases ---------------------------------------------------------------------------------------------------------
 
 
+@ONE_VERSION
 @ensureDeferred
 async def test_a_lease_survives_a_short_break_and_is_lost_in_a_long_one(
     proxy: FaultProxy, make_client: MakeClient, client: EtcdClient, prefix: str

@@ -118,7 +118,7 @@ leases = st.lists(st.tuples(times, st.integers(min_value=1, max_value=60)), min_
 
 @settings(max_examples=300, deadline=None)
 @given(leases=leases, fates=st.lists(answers, min_size=1, max_size=12), lateness=st.sampled_from([0.0, 0.0, 0.3, 5.0]))
-def test_no_lease_passes_its_deadline_unnoticed_and_time_always_goes_on(
+def test_no_lease_passes_its_deadline_unnoticed_and_time_always_goes_on(  # noqa: C901, PLR0912 - one simulation
     leases: list[tuple[float, int]], fates: list[Answer | None], lateness: float
 ) -> None:
     """

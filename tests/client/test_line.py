@@ -197,6 +197,21 @@ def test_new_tokens_that_do_not_serve_either_end_the_watch(how: str) -> None:
     assert scene.gateway.renewals == 3
 
 
+def test_a_denial_may_be_about_the_token_once() -> None:
+    scene = Scene(own_streams=9, user=True)
+    watch = scene.watch()
+    for renewals in (1, 2):
+        scene.next_opening().fail(PermissionDenied(7, "etcdserver: permission denied"))
+        stream = scene.open_next()
+        assert scene.gateway.renewals == renewals
+        stream.confirm()
+        stream.lose()
+    scene.next_opening().fail(PermissionDenied(7, "etcdserver: permission denied"))
+    scene.next_opening().fail(PermissionDenied(7, "etcdserver: permission denied"))
+    assert isinstance(outcome(watch.ended), PermissionDenied)
+    assert scene.waits == []
+
+
 @pytest.mark.parametrize(
     "garbage", [b"<html>", b"{}", b'{"result":5}', b'{"result":{"events":[{"kv":{"mod_revision":"x"}}]}}', b"\xff\xfe"]
 )

@@ -108,12 +108,14 @@ def test_another_cluster_ends_it_whatever_it_says() -> None:
         assert isinstance(step, Over)
         assert isinstance(step.error, ClusterChanged)
         assert (step.error.before, step.error.now) == (77, 78)
-    assert str(step.error) == "the watch began on cluster 4d and now cluster 4e answers: read again, then watch"
+        assert str(step.error) == "the watch began on cluster 4d and now cluster 4e answers: read again, then watch"
 
 
 def test_what_a_cancellation_means_depends_on_its_reason() -> None:
-    def step_for(reason: str, **more: int) -> Interrupted | Over:
-        response = WatchResponse(header=header(10), canceled=True, cancel_reason=reason, **more)
+    def step_for(reason: str, compact_revision: int = 0) -> Interrupted | Over:
+        response = WatchResponse(
+            header=header(10), canceled=True, cancel_reason=reason, compact_revision=compact_revision
+        )
         step = WatchPosition(1).received(response)
         assert isinstance(step, Interrupted | Over)
         return step

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import gatherResults
 

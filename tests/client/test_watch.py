@@ -40,7 +40,7 @@ def batch(*numbers: int) -> WatchBatch:
     return WatchBatch(events(*numbers), numbers[-1])
 
 
-def new_watch(callback: Any = None, max_backlog: int = 3) -> tuple[Watch, Feed]:
+def new_watch(callback: Any = None, max_backlog: int = 3) -> tuple[Watch, Feed]:  # noqa: ANN401
     watch, feed = Watch("b'k'", callback, max_backlog), Feed()
     watch.begin(feed)
     return watch, feed
@@ -203,7 +203,7 @@ def test_what_has_arrived_is_handed_on_before_the_reason_of_the_end(take: Callab
     assert outcome(_deferred(take(watch))) is COMPACTED
 
 
-def _deferred(taking: Any) -> Deferred[WatchBatch]:
+def _deferred(taking: Any) -> Deferred[WatchBatch]:  # noqa: ANN401
     return taking if isinstance(taking, Deferred) else Deferred.fromCoroutine(taking)
 
 

@@ -18,8 +18,8 @@ from twisted_etcd.errors import LeaseLost
 from twisted_etcd.gateway.gateway import IGatewayReactor
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.kv import (
-    Compare,
     CompactionResponse,
+    Compare,
     DeleteRangeResponse,
     Event,
     KeyValue,
@@ -154,7 +154,9 @@ async def watches(client: EtcdClient) -> None:
         assert_type(entered, Watch)
 
     def plain(batch: WatchBatch) -> None: ...
-    def deferred(batch: WatchBatch) -> Deferred[int]: ...
+    def deferred(batch: WatchBatch) -> Deferred[int]:
+        return client.watch("k").ready
+
     async def coroutine(batch: WatchBatch) -> None: ...
     def wrong(batch: int) -> None: ...
 
@@ -168,7 +170,7 @@ async def watches(client: EtcdClient) -> None:
 async def anything(client: EtcdClient) -> None:
     assert_type(client.call(rpcs.RANGE, RangeRequest(key=b"k")), Deferred[RangeResponse])
     assert_type(await client.call(rpcs.STATUS, StatusRequest(), timeout=5), StatusResponse)
-    client.call(rpcs.STATUS, RangeRequest())  # type: ignore[arg-type]
+    client.call(rpcs.STATUS, RangeRequest())  # type: ignore[misc]
     assert_type(client.endpoints, tuple[str, ...])
     assert_type(client.connection_count, int)
     assert_type(client.stopService(), Deferred[None])
@@ -176,7 +178,7 @@ async def anything(client: EtcdClient) -> None:
         assert_type(entered, EtcdClient)
 
 
-def unused(*_: Any) -> None:
+def unused(*_: Any) -> None:  # noqa: ANN401
     """Names that only types are checked for."""
 
 

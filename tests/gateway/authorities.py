@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import msgspec
 import trustme
 
 from twisted_etcd.gateway.tls import TLSSettings
@@ -37,12 +38,12 @@ class Papers:
 
         :param through: an intermediate authority, which goes into the file behind the certificate.
         """
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.now(timezone.utc)
         leaf = (through or self.authority).issue_cert(
             *identities,
             common_name=common_name,
-            not_before=now - datetime.timedelta(days=9),
-            not_after=now + datetime.timedelta(days=-1 if expired else 1),
+            not_before=now - timedelta(days=9),
+            not_after=now + timedelta(days=-1 if expired else 1),
         )
         cert_file, key_file = self._directory / f"{name}.pem", self._directory / f"{name}.key"
         leaf.private_key_pem.write_to_path(key_file)
@@ -52,4 +53,5 @@ class Papers:
     def settings(self, pair: tuple[str, str] | None = None, **options: str | bool | None) -> TLSSettings:
         """What a client says that believes this authority and shows a pair of its own."""
         cert_file, key_file = pair or (None, None)
-        return TLSSettings(**{"ca_file": self.ca_file, "cert_file": cert_file, "key_file": key_file, **options})
+        given = {"ca_file": self.ca_file, "cert_file": cert_file, "key_file": key_file, **options}
+        return msgspec.convert(given, TLSSettings)

@@ -18,7 +18,7 @@ from twisted_etcd.testing.proxy import FaultProxy
 class MakeGateway(Protocol):
     """Makes a gateway of the named endpoints; it takes what ``Gateway`` takes."""
 
-    def __call__(self, *endpoints: str, **options: Any) -> Gateway: ...
+    def __call__(self, *endpoints: str, **options: object) -> Gateway: ...
 
 
 MakeScripted = Callable[[Callable[[Asked, int], object]], Scripted]
@@ -30,7 +30,7 @@ def make_gateway() -> Iterator[MakeGateway]:
     """Gateways that are stopped at the end, which must leave no socket."""
     gateways: list[Gateway] = []
 
-    def make(*endpoints: str, **options: Any) -> Gateway:
+    def make(*endpoints: str, **options: object) -> Gateway:
         gateways.append(new_gateway(endpoints, **options))
         return gateways[-1]
 

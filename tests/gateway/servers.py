@@ -13,9 +13,18 @@ from tests.wire import Event, Listener, Peer
 from twisted_etcd.gateway.endpoints import parse_endpoints
 from twisted_etcd.gateway.gateway import Credentials, Gateway
 from twisted_etcd.gateway.tls import TLSSettings
+from twisted_etcd.schema import rpcs
+from twisted_etcd.schema.common import Message
+from twisted_etcd.schema.kv import PutRequest, RangeRequest
+from twisted_etcd.schema.rpcs import RPC
 
 CLOCK = cast("Any", reactor)
 
+#: A read and a write.
+BOTH: tuple[tuple[RPC[Any, Any], Message], ...] = (
+    (rpcs.RANGE, RangeRequest(key=b"a")),
+    (rpcs.PUT, PutRequest(key=b"a")),
+)
 HEADER = '"header":{"cluster_id":"1","member_id":"2","revision":"3","raft_term":"4"}'
 #: What etcd answers to a range that finds nothing; also a good answer to a put.
 EMPTY_ANSWER = b"{" + HEADER.encode() + b"}"
@@ -51,7 +60,7 @@ class Asked(Peer):
             if not found or length is None or len(body) < int(length[1]):
                 return
             self._read += len(head) + 4 + int(length[1])
-            self._server.requested(self, head + found + body[: int(length[1])])
+            self._server.requested(self, bytes(head + found + body[: int(length[1])]))
 
     def say(self, data: bytes) -> None:
         self.socket.write(data)
@@ -123,20 +132,23 @@ def always_and_close(data: bytes) -> Callable[[Asked, int], None]:
     return answer
 
 
-def new_gateway(endpoints: str | Iterable[str], **options: Any) -> Gateway:
+def new_gateway(endpoints: str | Iterable[str], **options: object) -> Gateway:
     """A gateway with short waits between attempts."""
     return Gateway(
-        **{
-            "reactor": reactor,
-            "endpoints": parse_endpoints(endpoints),
-            "tls": TLSSettings(),
-            "credentials": None,
-            "connect_timeout": 3.0,
-            "request_timeout": 10.0,
-            "max_connections": 256,
-            "random": lambda: 0.1,
-            **options,
-        }
+        **cast(
+            "Any",
+            {
+                "reactor": reactor,
+                "endpoints": parse_endpoints(endpoints),
+                "tls": TLSSettings(),
+                "credentials": None,
+                "connect_timeout": 3.0,
+                "request_timeout": 10.0,
+                "max_connections": 256,
+                "random": lambda: 0.1,
+                **options,
+            },
+        )
     )
 
 

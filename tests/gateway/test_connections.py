@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
-from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError
-from twisted.internet.protocol import Factory
+from twisted.internet import error
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from twisted.web.client import URI
 
 from tests.gateway.servers import CLOCK
@@ -22,8 +24,9 @@ def new_connections(connect_timeout: float = 3.0) -> Connections:
     return Connections(CLOCK, TLSTrust(TLSSettings()), connect_timeout)
 
 
-async def connect(connections: Connections, url: str) -> Any:
-    return await soon(connections.to(parse_endpoint(url)).connect(Factory.forProtocol(Peer)))
+async def connect(connections: Connections, url: str) -> Peer:
+    connecting = connections.to(parse_endpoint(url)).connect(cast("Any", Factory.forProtocol(Peer)))
+    return cast("Peer", await soon(connecting))
 
 
 @pytest_twisted.ensureDeferred
@@ -85,7 +88,7 @@ async def test_an_address_and_a_name_both_lead_there(host: str) -> None:
 async def test_failures_to_connect_leave_no_socket() -> None:
     listener, connections = Listener(), new_connections()
     await listener.close()
-    with pytest.raises(ConnectionRefusedError):
+    with pytest.raises(error.ConnectionRefusedError):
         await connect(connections, f"http://{listener.authority}")
     with pytest.raises(ConnectError, match="refused"):
         await connect(connections, f"https://{listener.authority}")
@@ -117,7 +120,7 @@ async def test_a_tls_handshake_is_bounded_and_tells_its_protocol_nothing() -> No
         def connectionMade(self) -> None:
             made.append(self)
 
-        def connectionLost(self, reason: Any = None) -> None:
+        def connectionLost(self, reason: Failure = connectionDone) -> None:
             made.append(self)
 
     endpoint = connections.to(parse_endpoint(f"https://{listener.authority}"))

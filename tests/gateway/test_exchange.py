@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 import pytest_twisted
@@ -19,6 +18,8 @@ from tests.wire import Listener, soon
 from twisted_etcd.errors import NotEtcd, TLSFailed
 from twisted_etcd.gateway.exchange import Exchange, ExchangeFailed, Reach, Reply
 
+Post = Callable[..., Deferred[Reply]]
+Answer = Callable[[Asked, int], None]
 BODY = b'{"key":"YQ=="}'
 HEADERS = Headers({"Content-Type": ["application/json"], "Authorization": ["a-token"]})
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -26,7 +27,7 @@ UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection:
 
 
 @pytest.fixture
-def post() -> Iterator[Callable[..., Deferred[Reply]]]:
+def post() -> Iterator[Post]:
     """Posts to a URL."""
     pool = HTTPConnectionPool(reactor)
 
@@ -45,7 +46,7 @@ async def broken(posting: Deferred[Reply]) -> ExchangeFailed:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_request_goes_out_as_it_was_given(post: Any, make_scripted: MakeScripted) -> None:
+async def test_the_request_goes_out_as_it_was_given(post: Post, make_scripted: MakeScripted) -> None:
     server = make_scripted(always(http_answer(headers=["Server: a stranger"])))
     reply = await post(server.url)
     assert (reply.status, reply.content_type, reply.server) == (200, "application/json", "a stranger")
@@ -72,14 +73,14 @@ async def test_the_request_goes_out_as_it_was_given(post: Any, make_scripted: Ma
 )
 @pytest_twisted.ensureDeferred
 async def test_a_body_comes_whole_however_it_is_sent(
-    post: Any, make_scripted: MakeScripted, answer: bytes, whole: bool
+    *, post: Post, make_scripted: MakeScripted, answer: bytes, whole: bool
 ) -> None:
     reply = await post(make_scripted(always_and_close(answer)).url)
     assert (reply.body, reply.whole) == (EMPTY_ANSWER, whole)
 
 
 @pytest_twisted.ensureDeferred
-async def test_redirects_are_not_followed(post: Any, make_scripted: MakeScripted) -> None:
+async def test_redirects_are_not_followed(post: Post, make_scripted: MakeScripted) -> None:
     elsewhere = make_scripted(silent)
     server = make_scripted(always(http_answer(b"", status=307, headers=[f"Location: {elsewhere.url}/v3/kv/range"])))
     reply = await post(server.url)
@@ -92,7 +93,7 @@ async def test_redirects_are_not_followed(post: Any, make_scripted: MakeScripted
 
 @pytest_twisted.ensureDeferred
 async def test_a_refused_connection_sends_nothing(
-    post: Any, make_scripted: MakeScripted, make_proxy: MakeProxy
+    post: Post, make_scripted: MakeScripted, make_proxy: MakeProxy
 ) -> None:
     proxy = make_proxy(make_scripted(silent).url)
     await proxy.refuse()
@@ -102,7 +103,7 @@ async def test_a_refused_connection_sends_nothing(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_name_that_does_not_exist_sends_nothing(post: Any) -> None:
+async def test_a_name_that_does_not_exist_sends_nothing(post: Post) -> None:
     error = await broken(post("http://no-such-host.invalid:2379"))
     assert (error.reach, error.obstacle) == (Reach.NOT_SENT, None)
     assert "no such host name" in error.why
@@ -148,7 +149,7 @@ def finish(peer: Asked, _number: int) -> None:
 )
 @pytest_twisted.ensureDeferred
 async def test_an_answer_that_does_not_come_whole_leaves_open_what_was_done(
-    post: Any, make_scripted: MakeScripted, answer: Any, why: str
+    post: Post, make_scripted: MakeScripted, answer: Answer, why: str
 ) -> None:
     error = await broken(post(make_scripted(answer).url))
     assert (error.reach, error.obstacle) == (Reach.MAYBE_SENT, None)
@@ -157,7 +158,7 @@ async def test_an_answer_that_does_not_come_whole_leaves_open_what_was_done(
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_answer_over_the_bound_is_given_up(post: Any, make_scripted: MakeScripted) -> None:
+async def test_an_answer_over_the_bound_is_given_up(post: Post, make_scripted: MakeScripted) -> None:
     server = make_scripted(always(http_answer(b"x" * 3000)))
     error = await broken(post(server.url, max_length=2999))
     assert error.why == "the answer is longer than 2999 bytes"
@@ -167,7 +168,7 @@ async def test_an_answer_over_the_bound_is_given_up(post: Any, make_scripted: Ma
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_not_http_is_found_out(post: Any, make_scripted: MakeScripted) -> None:
+async def test_what_is_not_http_is_found_out(post: Post, make_scripted: MakeScripted) -> None:
     server = make_scripted(always(b"SSH-2.0-OpenSSH_9.2\r\n"))
     error = await broken(post(server.url))
     assert "what came is not HTTP" in error.why
@@ -191,7 +192,7 @@ async def test_what_is_not_http_is_found_out(post: Any, make_scripted: MakeScrip
 )
 @pytest_twisted.ensureDeferred
 async def test_cancelling_closes_the_connection_wherever_the_answer_hangs(
-    post: Any, make_scripted: MakeScripted, answer: Any
+    post: Post, make_scripted: MakeScripted, answer: Answer
 ) -> None:
     server = make_scripted(answer)
     posting = post(server.url)
@@ -204,7 +205,7 @@ async def test_cancelling_closes_the_connection_wherever_the_answer_hangs(
 
 
 @pytest_twisted.ensureDeferred
-async def test_cancelling_while_connecting_sends_nothing(post: Any) -> None:
+async def test_cancelling_while_connecting_sends_nothing(post: Post) -> None:
     listener = Listener()
     posting = post(f"http://{listener.authority}")
     posting.cancel()
@@ -218,7 +219,7 @@ async def test_cancelling_while_connecting_sends_nothing(post: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_tls_with_a_server_that_speaks_none_is_the_obstacle(post: Any) -> None:
+async def test_tls_with_a_server_that_speaks_none_is_the_obstacle(post: Post) -> None:
     listener = Listener()
     posting = post(f"https://{listener.authority}")
     peer = await listener.peer()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
 import treq
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from zope.interface import implementer
 
-from tests.conftest import FreshEtcd
-from tests.etcds import http_client, new_etcd
+from tests.etcds import FreshEtcd, http_client, new_etcd
 from tests.gateway.conftest import MakeGateway, MakeProxy, MakeScripted
 from tests.gateway.servers import always, credentials, http_answer, new_gateway
 from tests.wire import Event
@@ -32,12 +33,20 @@ from twisted_etcd.schema.auth import (
     Permission,
     PermissionType,
 )
+from twisted_etcd.schema.common import Message
 from twisted_etcd.schema.kv import PutRequest, RangeRequest
 from twisted_etcd.schema.lease import LeaseKeepAliveRequest
+from twisted_etcd.schema.rpcs import RPC
 
 ROOT = credentials()
 ANNA = credentials("anna", "annas-sesame")
 RANGE, PUT = RangeRequest(key=b"hers/a"), PutRequest(key=b"hers/a", value=b"b")
+HERS: tuple[tuple[RPC[Any, Any], Message], ...] = ((rpcs.RANGE, RANGE), (rpcs.PUT, PUT))
+FORBIDDEN: tuple[tuple[RPC[Any, Any], Message], ...] = (
+    (rpcs.RANGE, RangeRequest(key=b"other")),
+    (rpcs.PUT, PutRequest(key=b"other")),
+    (rpcs.ROLE_ADD, AuthRoleAddRequest(name="mine")),
+)
 
 
 async def enable_authentication(gateway: Gateway) -> None:
@@ -64,8 +73,8 @@ CHEAP = "--bcrypt-cost=4"
 
 @pytest.fixture(scope="module")
 def locked(etcd_binary: Path) -> Iterator[EmbeddedEtcd]:
-    """An etcd with authentication on."""
-    etcd = new_etcd(etcd_binary, extra_args=(CHEAP,))
+    """An etcd with authentication on, and one host name."""
+    etcd = new_etcd(etcd_binary, extra_args=(CHEAP, "--host-whitelist=127.0.0.1"))
     etcd.startService()
     pytest_twisted.blockon(etcd.when_ready())
     gateway = new_gateway(etcd.endpoint)
@@ -84,7 +93,7 @@ async def authentications(etcd: EmbeddedEtcd) -> int:
     response = await http_client().get(f"{etcd.endpoint}/metrics")
     metrics = await treq.text_content(response)
     found = re.search(
-        r'^grpc_server_handled_total\{grpc_code="OK",grpc_method="Authenticate",.*\} (\d+)$', metrics, re.M
+        r'^grpc_server_handled_total\{grpc_code="OK",grpc_method="Authenticate",.*\} (\d+)$', metrics, re.MULTILINE
     )
     return int(found[1]) if found else 0
 
@@ -124,7 +133,7 @@ async def test_a_wrong_password_and_an_unknown_user_are_refused(
 ) -> None:
     for wrong in (credentials("anna", "not-the-sesame"), credentials("nobody", "annas-sesame")):
         gateway = make_gateway(locked.endpoint, credentials=wrong)
-        for rpc, request in ((rpcs.RANGE, RANGE), (rpcs.PUT, PUT)):
+        for rpc, request in HERS:
             with pytest.raises(errors.AuthenticationFailed, match="check the username and the password") as caught:
                 await gateway.unary(rpc, request)
             assert "sesame" not in f"{caught.value!r} {caught.value}"
@@ -133,7 +142,7 @@ async def test_a_wrong_password_and_an_unknown_user_are_refused(
 @pytest_twisted.ensureDeferred
 async def test_without_a_user_the_request_is_refused(locked: EmbeddedEtcd, make_gateway: MakeGateway) -> None:
     gateway = make_gateway(locked.endpoint)
-    for rpc, request in ((rpcs.RANGE, RANGE), (rpcs.PUT, PUT)):
+    for rpc, request in HERS:
         with pytest.raises(errors.UserEmpty, match="give the client a username and a password"):
             await gateway.unary(rpc, request)
 
@@ -145,11 +154,7 @@ async def test_what_a_user_may_not_do_is_refused_and_costs_no_token(
     gateway = make_gateway(locked.endpoint, credentials=ANNA)
     await gateway.unary(rpcs.RANGE, RANGE)
     before = await authentications(locked)
-    for rpc, request in (
-        (rpcs.RANGE, RangeRequest(key=b"other")),
-        (rpcs.PUT, PutRequest(key=b"other")),
-        (rpcs.ROLE_ADD, AuthRoleAddRequest(name="mine")),
-    ):
+    for rpc, request in FORBIDDEN:
         with pytest.raises(errors.PermissionDenied):
             await gateway.unary(rpc, request)
     assert await authentications(locked) == before
@@ -187,6 +192,18 @@ async def test_where_no_endpoint_can_serve_at_all_that_is_said_also_with_credent
         await make_gateway(stranger.url, credentials=ANNA).unary(rpcs.PUT, PUT)
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_host_name_that_etcd_does_not_serve_is_explained(
+    locked: EmbeddedEtcd, make_gateway: MakeGateway
+) -> None:
+    url = locked.endpoint.replace("127.0.0.1", "localhost")
+    for options in ({}, {"credentials": ANNA}):
+        gateway = make_gateway(url, **options)
+        with pytest.raises(NotEtcd, match="421: etcd does not serve this host name; add it to etcd's --host-whitelist"):
+            await gateway.unary(rpcs.RANGE, RANGE)
+
+
+@implementer(ILogObserver)
 class Warnings:
     """What the gateway warns of."""
 
@@ -216,6 +233,7 @@ async def test_a_user_whom_nobody_asks_for_is_warned_of_once(
     assert warnings == ["etcd has authentication off; the user anna goes unused"]
 
 
+@implementer(ILogObserver)
 class Deletions:
     """Waits for etcd to say that a token has expired."""
 

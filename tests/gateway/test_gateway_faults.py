@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
-from tests.conftest import FreshEtcd
+from tests.etcds import FreshEtcd
 from tests.gateway.conftest import MakeGateway, MakeProxy, MakeScripted
-from tests.gateway.servers import Asked, always, http_answer, until_closed
+from tests.gateway.servers import BOTH, Asked, always, http_answer, until_closed
 from tests.wire import Listener, soon
 from twisted_etcd.embedded.process import EmbeddedEtcd
-from twisted_etcd.errors import DeadlineExceeded, OutcomeUnknown, Unavailable
+from twisted_etcd.errors import DeadlineExceeded, OutcomeUnknown, RequestFailed, Unavailable
 from twisted_etcd.gateway.gateway import Gateway
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.kv import PutRequest, RangeRequest
 from twisted_etcd.schema.lease import LeaseGrantRequest
+from twisted_etcd.testing.connections import Direction
 from twisted_etcd.testing.proxy import FaultProxy
 
 #: Seconds for a request that is meant to fail.
@@ -51,8 +52,8 @@ def way(etcd_server: EmbeddedEtcd, make_gateway: MakeGateway, make_proxy: MakePr
     return Way(proxy, make_gateway(proxy.endpoint), make_gateway(etcd_server.endpoint), prefix.encode() + b"key")
 
 
-async def failure(deferred: Deferred[Any]) -> Any:
-    with pytest.raises(Exception) as caught:  # noqa: PT011 the caller looks at it
+async def failure(deferred: Deferred[Any]) -> RequestFailed:
+    with pytest.raises(RequestFailed) as caught:
         await soon(deferred)
     return caught.value
 
@@ -69,7 +70,7 @@ async def test_refused_is_unavailable_for_both(way: Way) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_name_that_does_not_exist_is_unavailable_for_both(make_gateway: MakeGateway) -> None:
     gateway = make_gateway("http://no-such-host.invalid:2379", request_timeout=SHORT)
-    for rpc, request in ((rpcs.RANGE, RangeRequest(key=b"a")), (rpcs.PUT, PutRequest(key=b"a"))):
+    for rpc, request in BOTH:
         error = await failure(gateway.unary(rpc, request))
         assert type(error) is Unavailable
         assert "no such host name" in str(error)
@@ -89,10 +90,9 @@ async def test_a_host_that_never_answers_a_connection_is_left_for_the_next_and_i
         crowd[-1].setblocking(False)
         crowd[-1].connect_ex(deaf.getsockname())
     url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
-    put = PutRequest(key=b"a", value=b"b")
-    await make_gateway(url, etcd_server.endpoint, connect_timeout=0.1).unary(rpcs.PUT, put)
+    await make_gateway(url, etcd_server.endpoint, connect_timeout=0.1).unary(rpcs.PUT, PutRequest(key=b"a"))
     alone = make_gateway(url, connect_timeout=0.1, request_timeout=SHORT)
-    for rpc, request in ((rpcs.RANGE, RangeRequest(key=b"a")), (rpcs.PUT, put)):
+    for rpc, request in BOTH:
         error = await failure(alone.unary(rpc, request))
         assert type(error) is Unavailable
         assert "timeout" in error.tried[url].lower()
@@ -162,7 +162,9 @@ async def test_a_request_that_is_cut_off_is_of_unknown_outcome_though_it_was_not
 
 @pytest.mark.parametrize("direction", ["requests", "answers", "both"])
 @pytest_twisted.ensureDeferred
-async def test_a_server_that_hangs_exceeds_the_deadline_and_costs_its_connections(way: Way, direction: Any) -> None:
+async def test_a_server_that_hangs_exceeds_the_deadline_and_costs_its_connections(
+    way: Way, direction: Direction
+) -> None:
     way.proxy.swallow(direction)
     assert type(await failure(way.get())) is DeadlineExceeded
     assert type(await failure(way.put())) is OutcomeUnknown
@@ -327,7 +329,7 @@ async def test_a_first_endpoint_that_certainly_did_nothing_is_passed_over_by_rea
     etcd_server: EmbeddedEtcd,
     make_gateway: MakeGateway,
     make_scripted: MakeScripted,
-    make_first: Any,
+    make_first: Callable[[MakeScripted], Awaitable[str]],
     prefix: str,
 ) -> None:
     first = await make_first(make_scripted)

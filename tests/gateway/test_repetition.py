@@ -55,12 +55,12 @@ OF_UNKNOWN_OUTCOME = {
     ],
 )
 def test_only_a_write_that_may_have_been_sent_is_not_sent_again(
-    reach: Reach, repeatable: bool, following: Next
+    *, reach: Reach, repeatable: bool, following: Next
 ) -> None:
     assert after_break(reach, repeatable=repeatable) is following
 
 
-@pytest.mark.parametrize("cls", sorted(all_errors(), key=lambda cls: cls.__name__))
+@pytest.mark.parametrize("cls", list(all_errors()))
 def test_what_follows_each_error_that_etcd_answers(cls: type[EtcdError]) -> None:
     error = cls(cls.grpc_code, "as it happens")
     again = Next.AGAIN if cls in OF_THE_MEMBER else Next.FAIL

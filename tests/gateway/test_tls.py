@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 import pytest_twisted
 import trustme
@@ -23,10 +24,11 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from tests.etcds import new_etcd
 from tests.gateway.authorities import Papers
 from tests.gateway.conftest import MakeGateway, MakeProxy
-from tests.gateway.servers import CLOCK, until_closed
+from tests.gateway.servers import BOTH, CLOCK, until_closed
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.errors import DeadlineExceeded, InvalidSettings, OutcomeUnknown, TLSFailed, Unavailable
 from twisted_etcd.gateway.connections import Connections
+from twisted_etcd.gateway.gateway import Gateway
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust, tls_obstacle
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.kv import PutRequest, RangeRequest
@@ -45,13 +47,14 @@ def test_nothing_set_believes_the_systems_authorities() -> None:
 
 @pytest.mark.parametrize("given", [{"cert_file": "x"}, {"key_file": "x"}], ids=repr)
 def test_a_certificate_and_its_key_belong_together(given: dict[str, str]) -> None:
+    settings = msgspec.convert(given, TLSSettings)
     with pytest.raises(InvalidSettings, match="cert_file and key_file belong together: give both or neither"):
-        TLSTrust(TLSSettings(**given))
+        TLSTrust(settings)
 
 
 @pytest.mark.parametrize("what", ["ca_file", "cert_file", "key_file"])
 @pytest.mark.parametrize("insecure", [False, True])
-def test_a_file_that_is_missing_is_named(papers: Papers, what: str, insecure: bool) -> None:
+def test_a_file_that_is_missing_is_named(*, papers: Papers, what: str, insecure: bool) -> None:
     settings = papers.settings(papers.pair("client", "client"), insecure=insecure, **{what: "/no/such/file.pem"})
     with pytest.raises(InvalidSettings, match=f"{what} '/no/such/file.pem' cannot be read: No such file"):
         TLSTrust(settings)
@@ -197,14 +200,14 @@ def secure(etcd_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     pytest_twisted.blockon(etcd.stopService())
 
 
-async def put_and_get(gateway: Any) -> None:
+async def put_and_get(gateway: Gateway) -> None:
     await gateway.unary(rpcs.PUT, PutRequest(key=b"a", value=b"b"))
     assert (await gateway.unary(rpcs.RANGE, RangeRequest(key=b"a"))).kvs[0].value == b"b"
 
 
-async def refused(gateway: Any, words: str, cls: type[Exception] = TLSFailed) -> None:
+async def refused(gateway: Gateway, words: str, cls: type[Exception] = TLSFailed) -> None:
     """Both a read and a write are refused, in words that help, and without a wait where waiting is no help."""
-    for rpc, request in ((rpcs.RANGE, RangeRequest(key=b"a")), (rpcs.PUT, PutRequest(key=b"a"))):
+    for rpc, request in BOTH:
         with pytest.raises(cls) as caught:
             await gateway.unary(rpc, request)
         assert type(caught.value) is cls
@@ -320,10 +323,10 @@ async def test_an_endpoint_whose_tls_fails_is_passed_over(
 async def test_a_handshake_that_is_cut_off_sends_nothing(
     secure: Secure, make_gateway: MakeGateway, make_proxy: MakeProxy
 ) -> None:
-    for length in (0, 1, 100):
+    for length in (0, 100):
         proxy = make_proxy(secure.url)
         proxy.cut_after(length)
-        gateway = make_gateway(proxy.endpoint, tls=secure.papers.settings(secure.pair), request_timeout=0.2)
+        gateway = make_gateway(proxy.endpoint, tls=secure.papers.settings(secure.pair), request_timeout=0.1)
         await refused(gateway, "the connection was closed during the TLS handshake", Unavailable)
 
 
@@ -334,10 +337,10 @@ async def test_a_server_that_hangs_in_the_handshake_is_left_for_the_next(
     proxy = make_proxy(secure.url)
     proxy.swallow()
     settings = secure.papers.settings(secure.pair)
-    gateway = make_gateway(proxy.endpoint, secure.url, tls=settings, connect_timeout=0.2)
+    gateway = make_gateway(proxy.endpoint, secure.url, tls=settings, connect_timeout=0.1)
     await put_and_get(gateway)
-    alone = make_gateway(proxy.endpoint, tls=settings, connect_timeout=0.1, request_timeout=0.3)
-    await refused(alone, "no TLS handshake within 0.1 s", Unavailable)
+    alone = make_gateway(proxy.endpoint, tls=settings, connect_timeout=0.05, request_timeout=0.12)
+    await refused(alone, "no TLS handshake within 0.05 s", Unavailable)
     await until_closed(alone)
 
 

@@ -124,7 +124,7 @@ def test_one_who_is_cancelled_by_another_ones_result_is_left_alone() -> None:
     authentication = Authentication()
     tokens = Tokens(authentication)
     first, second = tokens.current(), tokens.current()
-    first.addCallback(lambda token: (second.cancel(), token)[1])
+    first.addCallback(lambda _token: second.cancel())
     authentication.requests[0].callback("one")
     (left,) = results(second)
     assert getattr(left, "value", None).__class__ is CancelledError
@@ -140,7 +140,7 @@ def test_one_who_is_cancelled_by_another_ones_result_is_left_alone() -> None:
         (3, "etcdserver: authentication failed, invalid user ID or password", False),
     ],
 )
-def test_a_new_token_is_fetched_only_for_what_it_can_mend(code: int, message: str, stale: bool) -> None:
+def test_a_new_token_is_fetched_only_for_what_it_can_mend(*, code: int, message: str, stale: bool) -> None:
     assert is_stale_token(etcd_error(code, message)) is stale
 
 

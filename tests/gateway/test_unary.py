@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -20,12 +20,13 @@ from twisted_etcd.errors import (
     Unavailable,
 )
 from twisted_etcd.gateway.answers import read_reply
-from twisted_etcd.gateway.endpoints import EndpointSet, parse_endpoints
+from twisted_etcd.gateway.endpoints import Endpoint, EndpointSet, parse_endpoints
 from twisted_etcd.gateway.exchange import ExchangeFailed, Obstacle, Reach, Reply
 from twisted_etcd.gateway.tokens import Tokens
 from twisted_etcd.gateway.unary import Route, UnaryCall
 from twisted_etcd.schema import rpcs
 
+ErrorT = TypeVar("ErrorT", bound=Exception)
 A, B = "http://a:2379", "http://b:2379"
 TIMEOUT = 5.0
 
@@ -91,7 +92,7 @@ class Scene:
         self.deferred = self.call.start()
         self.deferred.addBoth(self.outcome.append)
 
-    def _post(self, endpoint: Any, path: str, token: str, body: bytes) -> Deferred[Reply]:
+    def _post(self, endpoint: Endpoint, path: str, token: str, body: bytes) -> Deferred[Reply]:
         assert (path, body) == (self.rpc.path, b"{}")
         self.attempts.append(Attempt(str(endpoint), token))
         return self.attempts[-1].done
@@ -114,12 +115,13 @@ class Scene:
             else:
                 respond(self.attempts[-1])
 
-    def fails_with(self, cls: type[Exception]) -> Any:
+    def fails_with(self, cls: type[ErrorT]) -> ErrorT:
         """The error, once nothing is left to do or to wait for."""
         (failure,) = self.outcome
-        assert type(failure.value) is cls, failure
+        error = failure.value
+        assert type(error) is cls, failure
         self.is_over()
-        return failure.value
+        return error
 
     def succeeds(self) -> None:
         (response,) = self.outcome
@@ -135,7 +137,7 @@ BOTH = pytest.mark.parametrize("repeatable", [True, False], ids=["read", "write"
 
 
 @BOTH
-def test_an_answer_ends_the_call_and_its_timer(repeatable: bool) -> None:
+def test_an_answer_ends_the_call_and_its_timer(*, repeatable: bool) -> None:
     scene = Scene(repeatable=repeatable)
     scene.now.answers(good())
     scene.succeeds()
@@ -145,7 +147,7 @@ def test_an_answer_ends_the_call_and_its_timer(repeatable: bool) -> None:
 
 
 @BOTH
-def test_what_was_not_sent_goes_to_the_next_endpoint_at_once(repeatable: bool) -> None:
+def test_what_was_not_sent_goes_to_the_next_endpoint_at_once(*, repeatable: bool) -> None:
     scene = Scene(A, B, repeatable=repeatable)
     scene.now.breaks(Reach.NOT_SENT)
     scene.now.answers(good())
@@ -207,7 +209,7 @@ def test_each_round_tries_each_endpoint_once_whatever_other_calls_find_meanwhile
 
 
 @BOTH
-def test_an_error_of_the_request_is_the_answer(repeatable: bool) -> None:
+def test_an_error_of_the_request_is_the_answer(*, repeatable: bool) -> None:
     scene = Scene(A, B, repeatable=repeatable)
     scene.now.answers(refusal(3, "etcdserver: key is not provided"))
     scene.fails_with(errors.EmptyKey)
@@ -215,7 +217,7 @@ def test_an_error_of_the_request_is_the_answer(repeatable: bool) -> None:
 
 
 @BOTH
-def test_a_member_without_a_leader_is_passed_over(repeatable: bool) -> None:
+def test_a_member_without_a_leader_is_passed_over(*, repeatable: bool) -> None:
     scene = Scene(A, B, repeatable=repeatable)
     scene.now.answers(refusal(14, "etcdserver: no leader"))
     scene.now.answers(good())
@@ -251,7 +253,7 @@ def test_a_write_that_etcd_may_still_apply_is_of_unknown_outcome(code: int, mess
 
 
 @BOTH
-def test_a_stranger_among_the_endpoints_is_passed_over(repeatable: bool) -> None:
+def test_a_stranger_among_the_endpoints_is_passed_over(*, repeatable: bool) -> None:
     scene = Scene(A, B, repeatable=repeatable)
     scene.now.answers(stranger())
     scene.now.answers(good())
@@ -259,7 +261,7 @@ def test_a_stranger_among_the_endpoints_is_passed_over(repeatable: bool) -> None
 
 
 @BOTH
-def test_where_all_are_strangers_no_time_is_lost(repeatable: bool) -> None:
+def test_where_all_are_strangers_no_time_is_lost(*, repeatable: bool) -> None:
     scene = Scene(A, B, repeatable=repeatable)
     scene.now.answers(stranger())
     scene.now.breaks(Reach.NOT_SENT, "what came is not HTTP", NotEtcd)
@@ -269,7 +271,7 @@ def test_where_all_are_strangers_no_time_is_lost(repeatable: bool) -> None:
 
 
 @BOTH
-def test_where_tls_fails_with_all_no_time_is_lost(repeatable: bool) -> None:
+def test_where_tls_fails_with_all_no_time_is_lost(*, repeatable: bool) -> None:
     scene = Scene(A, B, repeatable=repeatable)
     scene.now.breaks(Reach.NOT_SENT, "TLS: bad", TLSFailed)
     scene.now.breaks(Reach.NOT_SENT, "TLS: worse", TLSFailed)
@@ -315,7 +317,7 @@ def test_a_write_that_never_got_a_connection_is_certainly_not_applied() -> None:
 
 
 @BOTH
-def test_an_endpoint_that_refuses_until_the_deadline_is_unavailable(repeatable: bool) -> None:
+def test_an_endpoint_that_refuses_until_the_deadline_is_unavailable(*, repeatable: bool) -> None:
     scene = Scene(repeatable=repeatable)
     scene.until_over(lambda attempt: attempt.breaks(Reach.NOT_SENT, "refused"))
     error = scene.fails_with(Unavailable)
@@ -331,7 +333,7 @@ def test_what_may_be_repeated_and_may_have_arrived_once_is_never_called_unsent()
 
 
 @BOTH
-def test_what_etcd_answered_last_is_the_answer_when_time_is_up(repeatable: bool) -> None:
+def test_what_etcd_answered_last_is_the_answer_when_time_is_up(*, repeatable: bool) -> None:
     scene = Scene(repeatable=repeatable)
     scene.until_over(lambda attempt: attempt.answers(refusal(14, "etcdserver: no leader")))
     scene.fails_with(errors.NoLeader)
@@ -356,7 +358,7 @@ def test_an_endpoint_that_hangs_is_not_where_the_next_call_begins() -> None:
 
 
 @BOTH
-def test_cancelling_ends_the_attempt_and_the_timer(repeatable: bool) -> None:
+def test_cancelling_ends_the_attempt_and_the_timer(*, repeatable: bool) -> None:
     scene = Scene(A, B, repeatable=repeatable)
     scene.deferred.cancel()
     scene.fails_with(CancelledError)
@@ -365,7 +367,7 @@ def test_cancelling_ends_the_attempt_and_the_timer(repeatable: bool) -> None:
 
 
 @BOTH
-def test_cancelling_between_two_attempts_ends_the_wait(repeatable: bool) -> None:
+def test_cancelling_between_two_attempts_ends_the_wait(*, repeatable: bool) -> None:
     scene = Scene(repeatable=repeatable)
     scene.now.breaks(Reach.NOT_SENT)
     scene.deferred.cancel()
@@ -373,7 +375,7 @@ def test_cancelling_between_two_attempts_ends_the_wait(repeatable: bool) -> None
 
 
 @BOTH
-def test_stopping_ends_it_with_its_own_error(repeatable: bool) -> None:
+def test_stopping_ends_it_with_its_own_error(*, repeatable: bool) -> None:
     scene = Scene(repeatable=repeatable)
     scene.call.stop()
     error = scene.fails_with(ServiceStopped)
@@ -415,7 +417,7 @@ def test_the_token_goes_with_the_request() -> None:
 
 
 @BOTH
-def test_a_refused_token_is_renewed_once_and_the_request_repeated_at_the_same_endpoint(repeatable: bool) -> None:
+def test_a_refused_token_is_renewed_once_and_the_request_repeated_at_the_same_endpoint(*, repeatable: bool) -> None:
     authentication = Authentication()
     scene = Scene(A, B, repeatable=repeatable, authenticate=authentication)
     authentication.requests[0].callback("one")
@@ -436,7 +438,7 @@ def test_a_token_that_is_refused_twice_is_the_answer() -> None:
 
 
 @BOTH
-def test_a_wrong_password_is_the_answer(repeatable: bool) -> None:
+def test_a_wrong_password_is_the_answer(*, repeatable: bool) -> None:
     authentication = Authentication()
     scene = Scene(A, B, repeatable=repeatable, authenticate=authentication)
     authentication.requests[0].errback(errors.AuthenticationFailed(3, "authentication failed"))
@@ -461,14 +463,15 @@ def test_a_wrong_password_is_the_answer(repeatable: bool) -> None:
 )
 @BOTH
 def test_without_a_token_nothing_was_sent_whatever_the_reason(
-    repeatable: bool, problem: Exception, cls: type[Exception]
+    *, repeatable: bool, problem: Exception, cls: type[Exception]
 ) -> None:
     authentication = Authentication()
     scene = Scene(A, B, repeatable=repeatable, authenticate=authentication)
     authentication.requests[0].errback(problem)
     error = scene.fails_with(cls)
     assert scene.attempts == []
-    assert error is problem or (f"{scene.rpc.name} needs a token and got none" in str(error) and error.tried)
+    tried = getattr(error, "tried", {})
+    assert error is problem or (f"{scene.rpc.name} needs a token and got none" in str(error) and tried)
 
 
 def test_the_deadline_covers_the_wait_for_a_token() -> None:

@@ -207,6 +207,35 @@ def test_a_node_can_be_stopped_while_it_starts() -> None:
     assert clock.getDelayedCalls() == []
 
 
+def test_one_that_is_starting_is_stopped_before_the_one_it_waits_for() -> None:
+    story: list[str] = []
+    clock = Clock()
+    node = Node(clock)
+    late = Hooked("late", story)
+
+    def waits_for_late(_: object) -> Deferred[None]:
+        late.setServiceParent(node)
+        late.startService()
+        return Deferred(lambda _: story.append("cancelled"))
+
+    Hooked("a", story, on_start=waits_for_late).setServiceParent(node)
+    node.startService()
+    story.clear()
+    result_of(node.stopService())
+    assert [step.rpartition(" ")[0] if " " in step else step for step in story] == [
+        *("cancelled", "a on_exit", "late on_stop", "late on_exit")
+    ]
+
+
+def test_the_start_can_be_waited_for_before_it_begins() -> None:
+    node = Node(Clock())
+    started = node.when_started()
+    assert peek(started) is PENDING
+    node.startService()
+    result_of(started)
+    result_of(node.stopService())
+
+
 def test_stopping_a_node_twice_is_one_stop_and_stopping_one_at_rest_is_none() -> None:
     wait: Deferred[None] = Deferred()
     node = Node(Clock())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-import pytest_twisted
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
@@ -70,11 +69,12 @@ async def busy(world: World) -> int:
 
 
 @pytest.mark.parametrize("interval", [0, -1.5])
-def test_an_interval_that_cannot_be_used_is_named(interval: float) -> None:
+@ensureDeferred
+async def test_an_interval_that_cannot_be_used_is_named(interval: float) -> None:
     client = EtcdClient(cast("Any", reactor))
     with pytest.raises(InvalidSettings, match="heartbeat_check_interval must be more than 0 seconds, not "):
         EtcdService(client, Clock(), heartbeat_check_interval=interval)
-    pytest_twisted.blockon(client.stopService())
+    await client.stopService()
 
 
 @ensureDeferred
@@ -141,9 +141,9 @@ async def test_what_a_user_may_not_do_is_denied_for_every_kind_of_request(
     server = await fresh_etcd()
     root = EtcdClient(cast("Any", reactor), server.endpoint)
     for name in ("root", "guest"):
-        await root.call(rpcs.AUTH_USER_ADD, AuthUserAddRequest(name=name, password="pw"))
-    await root.call(rpcs.AUTH_ROLE_ADD, AuthRoleAddRequest(name="root"))
-    await root.call(rpcs.AUTH_USER_GRANT_ROLE, AuthUserGrantRoleRequest(user="root", role="root"))
+        await root.call(rpcs.USER_ADD, AuthUserAddRequest(name=name, password="pw"))
+    await root.call(rpcs.ROLE_ADD, AuthRoleAddRequest(name="root"))
+    await root.call(rpcs.USER_GRANT_ROLE, AuthUserGrantRoleRequest(user="root", role="root"))
     await root.call(rpcs.AUTH_ENABLE, AuthEnableRequest())
     await root.stopService()
 

@@ -83,6 +83,9 @@ def _encode(request: WatchRequest) -> bytes:
 class OwnStream(Line[PostStream]):
     """One watch on a POST stream."""
 
+    # etcd 3.5.1 says of a watch whose token it does not know that it has no permission.
+    _doubtful = (PermissionDenied,)
+
     def __init__(self, gateway: Gateway, clock: IReactorTime, carriers: Carriers, watch: Fed) -> None:
         super().__init__(gateway, clock)
         self._carriers = carriers

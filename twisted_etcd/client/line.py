@@ -17,11 +17,14 @@ from twisted_etcd.errors import EtcdError, NotEtcd, TLSFailed
 from twisted_etcd.gateway.endpoints import Endpoint
 from twisted_etcd.gateway.gateway import Gateway
 from twisted_etcd.gateway.stream import Stream, StreamReceiver
+from twisted_etcd.gateway.tokens import STALE_TOKEN_ERRORS
 
 StreamT = TypeVar("StreamT", bound=Stream)
 
 #: How often in a row a new token is fetched because the last one was refused.
 _RENEWALS = 3
+#: The same, where it is not certain that it was the token.
+_DOUBTFUL_RENEWALS = 1
 
 
 class LineState(enum.Enum):
@@ -62,6 +65,8 @@ class Line(ABC, Generic[StreamT]):
     A subclass says how a stream is opened and what to do with what it carries.
     """
 
+    #: Errors that etcd may answer for a token that is stale, too.
+    _doubtful: tuple[type[EtcdError], ...] = ()
     _log = Logger()
 
     def __init__(self, gateway: Gateway, clock: IReactorTime) -> None:
@@ -125,7 +130,13 @@ class Line(ABC, Generic[StreamT]):
         """
         if error is self._renewed_for:
             return True
-        if self._renewals >= _RENEWALS or not isinstance(error, EtcdError) or not self._gateway.renews(error):
+        if isinstance(error, STALE_TOKEN_ERRORS):
+            bound = _RENEWALS
+        elif isinstance(error, self._doubtful):
+            bound = _DOUBTFUL_RENEWALS
+        else:
+            return False
+        if self._renewals >= bound or not self._gateway.renew_token():
             return False
         self._renewals += 1
         self._renewed_for = error

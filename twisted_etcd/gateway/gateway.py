@@ -27,7 +27,7 @@ from twisted_etcd.gateway.exchange import Exchange, Reply, explain
 from twisted_etcd.gateway.poststream import PostStream, open_post_stream
 from twisted_etcd.gateway.stream import StreamMalformed, StreamReceiver, StreamRefused
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
-from twisted_etcd.gateway.tokens import Tokens, is_stale_token
+from twisted_etcd.gateway.tokens import Tokens
 from twisted_etcd.gateway.unary import Route, UnaryCall
 from twisted_etcd.gateway.websocket import WebSocket, open_websocket
 from twisted_etcd.schema import rpcs
@@ -307,13 +307,9 @@ class Gateway:
         why = stranger(refused.status, "", "", refused.body)
         return NotEtcd(f"no stream for {rpc.name}", {str(endpoint): why})
 
-    def renews(self, error: Exception) -> bool:
-        """
-        Whether an error that a stream was given is about its token, and a new token may do.
-
-        If so, the old one is forgotten.
-        """
-        if self._tokens is None or not isinstance(error, EtcdError) or not is_stale_token(error):
+    def renew_token(self) -> bool:
+        """Fetch a new token for what comes next; False without a user, who alone has one."""
+        if self._tokens is None:
             return False
         self._tokens.forget()
         return True

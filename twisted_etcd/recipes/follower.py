@@ -140,8 +140,9 @@ class RangeFollower:
                 await self._follow(watch)
             except (Compacted, ClusterChanged) as error:
                 self._log.info("{key!r} is read again: {why}", key=self._key, why=str(error))
-            finally:
+            except Exception:
                 await watch.stop()
+                raise
 
     async def _read(self) -> int:
         while True:

@@ -43,6 +43,7 @@ class ConfigWatch(MessageService):
         self._owner = owner
         self._owner_stopped: Deferred[None] | None = None
         self._turns = DeferredLock()
+        self._leaving = False
         self._ended: Moment[None] = Moment()
 
     @property
@@ -78,8 +79,9 @@ class ConfigWatch(MessageService):
 
     def stop(self) -> Deferred[None]:
         """Follow the value no longer. Fires when nothing of it is left; a callback that waits is cancelled."""
-        if self.parent is None:
+        if self._leaving or self.parent is None:
             return self.stopService()
+        self._leaving = True
         return maybeDeferred(self.disownServiceParent).addCallback(lambda _: None)
 
 

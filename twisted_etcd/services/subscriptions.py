@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_etcd.errors import MessagingError, ServiceUnavailable, WatchStopped
+from twisted_etcd.errors import MessagingError, ServiceStopped, ServiceUnavailable
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.messaging.messages import Message
 from twisted_etcd.services.background import Background
@@ -125,8 +125,10 @@ class Subscriptions:
             since nobody knows its number.
         :return: what ``start`` gave. The caller tells the subscriber its number at once.
         :raises ServiceUnavailable: the subscriber stopped first.
+        :raises ServiceStopped: it was closed first.
         """
-        self._check_subscriber(subscription)
+        if subscription.subscriber.stopped:
+            raise _ended_early(subscription)
         number = subscription.id
         self._open[number] = subscription
         subscriber_stopped = subscription.subscriber.when_stopped()
@@ -134,26 +136,17 @@ class Subscriptions:
         subscriber_stopped.addCallbacks(lambda _: self._close_in_background(number), lambda _: None)
         try:
             value = await start()
-            self._check_open(subscription)
-        except Exception:
+        except Exception as error:
+            ended = not subscription.is_open
             await self.close(number)
-            self._check_subscriber(subscription)
+            if ended and not isinstance(error, CancelledError):
+                raise _ended_early(subscription) from error
             raise
+        if not subscription.is_open:
+            raise _ended_early(subscription)
         subscription.answered()
         followed.ended.addErrback(self._ended, subscription)
         return value
-
-    @staticmethod
-    def _check_open(subscription: Subscription) -> None:
-        if not subscription.is_open:
-            msg = f"watch {subscription.id} was ended before it began"
-            raise WatchStopped(msg)
-
-    @staticmethod
-    def _check_subscriber(subscription: Subscription) -> None:
-        if subscription.subscriber.stopped:
-            msg = f"service {subscription.subscriber.name!r}, which was to be told, has stopped"
-            raise ServiceUnavailable(msg)
 
     def _ended(self, failure: Failure, subscription: Subscription) -> None:
         error = failure.value
@@ -184,3 +177,9 @@ class Subscriptions:
         """End them all, in the background."""
         for number in tuple(self._open):
             self._close_in_background(number)
+
+
+def _ended_early(subscription: Subscription) -> ServiceUnavailable | ServiceStopped:
+    if subscription.subscriber.stopped:
+        return ServiceUnavailable(f"service {subscription.subscriber.name!r}, which was to be told, has stopped")
+    return ServiceStopped(f"watch {subscription.id} was ended before it began")
