@@ -111,7 +111,7 @@ class ScriptedClient:
         assert asked.what == what, asked
         return asked
 
-    # --- the client -----------------------------------------------------------------------------------------------------
+    # --- the client -------------------------------------------------------------------------------------------------
 
     def get(self, key: str | bytes, **options: Any) -> Deferred[RangeResponse]:  # noqa: ANN401
         return self.ask("get", key, **options)
@@ -132,7 +132,7 @@ class ScriptedClient:
         self.watches.append((watch, options, feed))
         return watch
 
-    # --- answers --------------------------------------------------------------------------------------------------------
+    # --- answers ----------------------------------------------------------------------------------------------------
 
     def new_lease(self, ttl: int = 30) -> Lease:
         return Lease(next(self._lease_ids), ttl, cast("Any", self.keeper))

@@ -212,7 +212,7 @@ class UserEmpty(InvalidArgument):
     """The server has authentication on, and the request came without a user."""
 
     messages = ("user name is empty",)
-    remedy = "give the client a username and a password"
+    remedy = "give the client a username and a password; over the gateway a client certificate names no user"
 
 
 class RoleEmpty(InvalidArgument):

@@ -59,7 +59,7 @@ def loose(client: EtcdClient) -> Any:  # noqa: ANN401
     ],
 )
 def test_a_wrong_type_or_an_unknown_option_is_named_at_once(
-    loose: Any,
+    loose: Any,  # noqa: ANN401
     method: str,
     arguments: tuple[Any, ...],
     options: dict[str, Any],

@@ -17,7 +17,8 @@ from tests.wire import LOOPBACK, Listener, Peer, soon
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.watch import Watch
 from twisted_etcd.embedded.ports import free_ports
-from twisted_etcd.errors import LeaseLost, NotEtcd
+from twisted_etcd.errors import ClusterChanged, Compacted, LeaseLost, NotEtcd
+from twisted_etcd.gateway.endpoints import parse_endpoint
 from twisted_etcd.testing.proxy import FaultProxy
 
 CARRIERS = pytest.mark.parametrize("own_streams", [16, 0], ids=["own-streams", "shared"])
@@ -100,6 +101,47 @@ async def test_a_first_stream_that_is_cut_is_no_refusal(
         assert [event for event in logs if "refused" in event["log_format"]] == [], offset
         assert watcher.connection_count == (3 if own_streams else 1), offset
         await watcher.stopService()
+
+
+@CARRIERS
+@ensureDeferred
+async def test_a_watch_whose_revision_was_compacted_during_a_break_says_so(
+    proxy: FaultProxy, make_client: MakeClient, client: EtcdClient, prefix: str, own_streams: int
+) -> None:
+    watcher = make_client(endpoints=proxy.endpoint, own_streams=own_streams, random=lambda: 0.0)
+    watch = watcher.watch(prefix, prefix=True)
+    await soon(watch.ready)
+    ended = watch.ended
+    first = await client.put(prefix + "k", "seen")
+    assert await revisions_of(watch, 1) == [first.header.revision]
+    proxy.reset(on_accept=True)
+    await soon(proxy.next_connection())
+    await client.put(prefix + "k", "never seen")
+    last = await client.put(prefix + "k", "not seen either")
+    await client.compact(last.header.revision)
+    await proxy.heal()
+    with pytest.raises(Compacted) as raised:
+        await soon(watch.next())
+    assert raised.value.compact_revision == last.header.revision
+    with pytest.raises(Compacted):
+        await soon(ended)
+
+
+@ONE_VERSION
+@CARRIERS
+@ensureDeferred
+async def test_another_cluster_at_the_same_address_ends_a_watch(
+    fresh_etcd: FreshEtcd, proxy: FaultProxy, make_client: MakeClient, prefix: str, own_streams: int
+) -> None:
+    watcher = make_client(endpoints=proxy.endpoint, own_streams=own_streams)
+    watch = watcher.watch(prefix, prefix=True)
+    await soon(watch.ready)
+    # The id of a cluster comes from the addresses of its members.
+    other = await fresh_etcd()
+    proxy.target_port = parse_endpoint(other.endpoint).port
+    proxy.reset()
+    with pytest.raises(ClusterChanged, match="read again, then watch"):
+        await soon(watch.next())
 
 
 @ONE_VERSION

@@ -229,6 +229,18 @@ def test_the_end_comes_after_the_last_batch_was_dealt_with() -> None:
     assert failure.value is COMPACTED
 
 
+def test_the_end_waits_for_a_callback_that_has_the_last_batch_already() -> None:
+    gate: Deferred[None] = Deferred()
+    watch, _ = new_watch(lambda _: gate)
+    ended: list[object] = []
+    watch.ended.addErrback(lambda failure: ended.append(failure.value))
+    watch.deliver(batch(1))
+    watch.finished(Failure(COMPACTED))
+    assert ended == []
+    gate.callback(None)
+    assert ended == [COMPACTED]
+
+
 def test_the_first_reason_stays() -> None:
     watch, _ = new_watch()
     watch.deliver(batch(1))

@@ -565,5 +565,5 @@ def test_what_the_example_has_as_comments_is_right_too(pem: Path) -> None:
     settings = read(pem, text, ETCD_ENDPOINTS="https://h:1")
     assert settings.etcd.auth == AuthSettings("root", "hunter2")
     assert settings.etcd.tls.key_file == str(pem / "client-key.pem")
-    assert settings.services[0].path == "mypackage.module.ClassName"
+    assert [host.path for host in settings.services] == ["greeter.Greeter", "greeter.Guest"]
     assert settings.embedded.extra_args == ("--max-request-bytes=3145728",)

@@ -127,12 +127,12 @@ def finish(peer: Asked, _number: int) -> None:
         (finish, "closed without an answer; if etcd speaks TLS there, write https://"),
         (always_and_close(b"HTTP/1.1 200 O"), "closed"),
         (always_and_close(b"HTTP/1.1 200 OK\r\nContent-Type: appl"), "closed"),
-        (always_and_close(http_answer()[:-1]), "_DataLoss"),
-        (always_and_close(http_answer()[: -len(EMPTY_ANSWER)]), "_DataLoss"),
-        (always_and_close(CHUNKED), "_DataLoss"),
-        (always_and_close(CHUNKED + b"%x\r\n%s" % (len(EMPTY_ANSWER), EMPTY_ANSWER[:10])), "_DataLoss"),
-        (always_and_close(CHUNKED + b"%x\r\n%s\r\n" % (len(EMPTY_ANSWER), EMPTY_ANSWER)), "_DataLoss"),
-        (always_and_close(CHUNKED + b"no number\r\n"), ""),
+        (always_and_close(http_answer()[:-1]), "the answer was cut short"),
+        (always_and_close(http_answer()[: -len(EMPTY_ANSWER)]), "the answer was cut short"),
+        (always_and_close(CHUNKED), "the answer was cut short"),
+        (always_and_close(CHUNKED + b"%x\r\n%s" % (len(EMPTY_ANSWER), EMPTY_ANSWER[:10])), "the answer was cut short"),
+        (always_and_close(CHUNKED + b"%x\r\n%s\r\n" % (len(EMPTY_ANSWER), EMPTY_ANSWER)), "the answer was cut short"),
+        (always_and_close(CHUNKED + b"no number\r\n"), "the answer was cut short"),
     ],
     ids=[
         "reset",
@@ -153,8 +153,7 @@ async def test_an_answer_that_does_not_come_whole_leaves_open_what_was_done(
 ) -> None:
     error = await broken(post(make_scripted(answer).url))
     assert (error.reach, error.obstacle) == (Reach.MAYBE_SENT, None)
-    assert error.why
-    assert why in f"{error.why} {error.__cause__!r}"
+    assert why in error.why
 
 
 @pytest_twisted.ensureDeferred

@@ -24,13 +24,20 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from tests.etcds import new_etcd
 from tests.gateway.authorities import Papers
 from tests.gateway.conftest import MakeGateway, MakeProxy
-from tests.gateway.servers import BOTH, CLOCK, until_closed
+from tests.gateway.servers import BOTH, CLOCK, credentials, until_closed
 from twisted_etcd.embedded.process import EmbeddedEtcd
-from twisted_etcd.errors import DeadlineExceeded, InvalidSettings, OutcomeUnknown, TLSFailed, Unavailable
+from twisted_etcd.errors import DeadlineExceeded, InvalidSettings, OutcomeUnknown, TLSFailed, Unavailable, UserEmpty
 from twisted_etcd.gateway.connections import Connections
 from twisted_etcd.gateway.gateway import Gateway
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust, tls_obstacle
 from twisted_etcd.schema import rpcs
+from twisted_etcd.schema.auth import (
+    AuthDisableRequest,
+    AuthEnableRequest,
+    AuthRoleAddRequest,
+    AuthUserAddRequest,
+    AuthUserGrantRoleRequest,
+)
 from twisted_etcd.schema.kv import PutRequest, RangeRequest
 
 # --- settings -------------------------------------------------------------------------------------------------------
@@ -255,6 +262,23 @@ async def test_a_client_without_a_certificate_is_refused(secure: Secure, make_ga
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_name_in_a_client_certificate_is_no_user(secure: Secure, make_gateway: MakeGateway) -> None:
+    pair = secure.papers.pair("root", common_name="root")
+    gateway = make_gateway(secure.url, tls=secure.papers.settings(pair))
+    user = credentials()
+    await gateway.unary(rpcs.USER_ADD, AuthUserAddRequest(name=user.username, password=user.password))
+    await gateway.unary(rpcs.ROLE_ADD, AuthRoleAddRequest(name="root"))
+    await gateway.unary(rpcs.USER_GRANT_ROLE, AuthUserGrantRoleRequest(user="root", role="root"))
+    await gateway.unary(rpcs.AUTH_ENABLE, AuthEnableRequest())
+    try:
+        with pytest.raises(UserEmpty, match="over the gateway a client certificate names no user"):
+            await gateway.unary(rpcs.RANGE, RangeRequest(key=b"a"))
+    finally:
+        named = make_gateway(secure.url, tls=secure.papers.settings(pair), credentials=user)
+        await named.unary(rpcs.AUTH_DISABLE, AuthDisableRequest())
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_expired_certificate_is_refused(secure: Secure, make_gateway: MakeGateway) -> None:
     pair = secure.papers.pair("expired", "client.example", expired=True)
     await refused(make_gateway(secure.url, tls=secure.papers.settings(pair)), "check cert_file and key_file")
@@ -295,7 +319,7 @@ async def test_insecure_believes_every_server(secure: Secure, make_gateway: Make
 
 @pytest_twisted.ensureDeferred
 async def test_http_to_a_server_that_speaks_tls_is_explained(secure: Secure, make_gateway: MakeGateway) -> None:
-    gateway = make_gateway(f"http://127.0.0.1:{secure.port}", request_timeout=0.2)
+    gateway = make_gateway(f"http://127.0.0.1:{secure.port}", request_timeout=0.1)
     with pytest.raises(DeadlineExceeded, match="if etcd speaks TLS there, write https://"):
         await gateway.unary(rpcs.RANGE, RangeRequest(key=b"a"))
     # Nothing says that it was not sent.
@@ -308,7 +332,7 @@ async def test_https_to_a_server_that_speaks_none_is_explained(
     etcd_server: EmbeddedEtcd, make_gateway: MakeGateway
 ) -> None:
     url = etcd_server.endpoint.replace("http://", "https://")
-    gateway = make_gateway(url, tls=TLSSettings(), request_timeout=0.2)
+    gateway = make_gateway(url, tls=TLSSettings(), request_timeout=0.1)
     await refused(gateway, "if etcd speaks plain HTTP there, write http://", Unavailable)
 
 
@@ -353,7 +377,7 @@ async def test_a_body_that_is_too_slow_for_the_deadline_costs_its_connection_at_
     await gateway.unary(rpcs.PUT, PutRequest(key=b"large", value=b"x" * 1_000_000))
     proxy.limit(100_000, "answers")
     with pytest.raises(DeadlineExceeded):
-        await gateway.unary(rpcs.RANGE, RangeRequest(key=b"large"), timeout=0.3)
+        await gateway.unary(rpcs.RANGE, RangeRequest(key=b"large"), timeout=0.15)
     await until_closed(gateway)
 
 
@@ -362,7 +386,7 @@ async def test_stopping_does_not_wait_for_a_tls_peer_that_hangs(
     secure: Secure, make_gateway: MakeGateway, make_proxy: MakeProxy
 ) -> None:
     proxy = make_proxy(secure.url)
-    gateway = make_gateway(proxy.endpoint, tls=secure.papers.settings(secure.pair), request_timeout=0.2)
+    gateway = make_gateway(proxy.endpoint, tls=secure.papers.settings(secure.pair), request_timeout=0.1)
     await put_and_get(gateway)
     proxy.swallow()
     assert gateway.connection_count == 1

@@ -12,6 +12,7 @@ from tests.guards import LoggedErrors
 from tests.messaging.common import PENDING, failure_of, peek, result_of
 from tests.scripted import ScriptedClient, batch, delete_event, found, kv, put_event
 from twisted_etcd.client.position import WatchBatch
+from twisted_etcd.client.watch import Watch
 from twisted_etcd.errors import (
     ClusterChanged,
     Compacted,
@@ -22,6 +23,7 @@ from twisted_etcd.errors import (
     WatchCancelled,
 )
 from twisted_etcd.recipes.follower import Change, RangeFollower
+from twisted_etcd.schema.kv import KeyValue
 
 AWAY = Unavailable("etcd is away")
 COMPACTED = Compacted(11, "mvcc: required revision has been compacted", 20)
@@ -49,11 +51,11 @@ class Followed:
     def values(self) -> dict[bytes, bytes]:
         return {key: each.value for key, each in self.follower.current.items()}
 
-    def loads(self, revision: int, *kvs: Any) -> None:
+    def loads(self, revision: int, *kvs: KeyValue) -> None:
         self.etcd.take("get").answer.callback(found(revision, *kvs))
 
     @property
-    def watch(self) -> Any:  # noqa: ANN401
+    def watch(self) -> Watch:
         return self.etcd.watches[-1][0]
 
     def watch_ends(self, error: TwistedEtcdError) -> None:
@@ -65,7 +67,7 @@ def followed() -> Followed:
     return Followed()
 
 
-# --- following --------------------------------------------------------------------------------------------------------
+# --- following ------------------------------------------------------------------------------------------------------
 
 
 def test_it_watches_from_the_revision_after_the_one_that_it_read(followed: Followed) -> None:
@@ -124,7 +126,7 @@ def test_a_second_reading_that_shows_no_difference_tells_nothing(followed: Follo
     assert followed.told == []
 
 
-# --- where it fails ---------------------------------------------------------------------------------------------------
+# --- where it fails -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [AWAY, PermissionDenied(7, "permission denied")])
@@ -186,7 +188,7 @@ def test_who_is_told_and_fails_ends_it_with_that_error(followed: Followed, logge
     assert len(followed.told) == 1
 
 
-# --- stopping, in every phase -------------------------------------------------------------------------------------------
+# --- stopping, in every phase ---------------------------------------------------------------------------------------
 
 
 def test_stopped_while_it_reads_the_reading_is_cancelled(followed: Followed) -> None:

@@ -28,7 +28,7 @@ def make_world(prefix: str) -> Iterator[MakeWorld]:
         *,
         client: dict[str, Any] | None = None,
         clock: IReactorTime | None = None,
-        **options: Any,
+        **options: Any,  # noqa: ANN401 - as EtcdService has them
     ) -> Deferred[World]:
         world = World(prefix, endpoint, client=client or {}, clock=clock, **options)
         worlds.append(world)

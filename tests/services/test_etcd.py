@@ -249,9 +249,7 @@ def _for_caller(request: Request[Any]) -> Request[Any]:
 
 
 @ensureDeferred
-async def test_a_client_that_stops_first_leaves_nothing_behind_either(
-    etcd_server: EmbeddedEtcd, prefix: str
-) -> None:
+async def test_a_client_that_stops_first_leaves_nothing_behind_either(etcd_server: EmbeddedEtcd, prefix: str) -> None:
     node = Node(cast("Any", reactor))
     client = EtcdClient(cast("Any", reactor), etcd_server.endpoint)
     service = EtcdService(client, cast("Any", reactor), service_prefix=prefix + "services")

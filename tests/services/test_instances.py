@@ -43,7 +43,7 @@ AT = "10.0.0.7:80"
 INTERVAL = 30.0
 
 
-def register(**changed: Any) -> EtcdServiceRegisterReq:
+def register(**changed: Any) -> EtcdServiceRegisterReq:  # noqa: ANN401 - as the message has them
     wanted: dict[str, Any] = {"service_name": "shop", "service_address": AT, "ttl": 60, "heartbeat_to": "Caller"}
     return EtcdServiceRegisterReq(**{**wanted, **changed})
 
@@ -88,9 +88,7 @@ async def interval_passes(clock: ClockedReactor) -> None:
     ],
 )
 @ensureDeferred
-async def test_what_cannot_be_registered_is_refused_in_words(
-    world: World, changed: dict[str, Any], words: str
-) -> None:
+async def test_what_cannot_be_registered_is_refused_in_words(world: World, changed: dict[str, Any], words: str) -> None:
     error = await fails(InvalidSettings, world.caller.call(ETCD_SERVICE, register(**changed)))
     assert words in str(error)
     assert world.etcd.registration_count == 0
@@ -181,6 +179,17 @@ async def test_unregistering_what_is_being_registered_fails_the_registration(wor
 
 
 @ensureDeferred
+async def test_unregistering_what_is_being_replaced_ends_both(world: World) -> None:
+    await world.caller.ask(register())
+    replacing = world.caller.call(ETCD_SERVICE, register(tags=("new",)))
+    unregistering = world.caller.call(ETCD_SERVICE, EtcdServiceUnregisterReq("shop", AT))
+    assert (await soon(unregistering)).success
+    await fails(ServiceStopped, replacing)
+    await soon(world.etcd.stopService())
+    assert await key_of(world) is None
+
+
+@ensureDeferred
 async def test_a_registration_while_etcd_is_away_fails_and_leaves_nothing(
     make_world: MakeWorld, proxy: FaultProxy
 ) -> None:
@@ -265,7 +274,7 @@ async def test_what_others_registered_is_found_and_what_is_no_instance_is_left_o
     assert "secret" not in line
 
 
-# --- the heartbeat check ----------------------------------------------------------------------------------------------
+# --- the heartbeat check --------------------------------------------------------------------------------------------
 
 
 @ensureDeferred

@@ -145,9 +145,7 @@ async def test_a_lease_that_is_kept_alive_is_in_the_schedule_until_it_is_revoked
 
 
 @ensureDeferred
-async def test_leases_that_are_kept_alive_end_with_the_service_and_the_others_do_not(
-    world: World, prefix: str
-) -> None:
+async def test_leases_that_are_kept_alive_end_with_the_service_and_the_others_do_not(world: World, prefix: str) -> None:
     kept = await world.caller.ask(EtcdLeaseGrantReq(60, keep_alive=True))
     left = await world.caller.ask(EtcdLeaseGrantReq(60))
     await world.caller.ask(EtcdSetReq(prefix + "kept", "", kept.lease_id))

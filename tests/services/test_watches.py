@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import gatherResults
@@ -17,6 +19,7 @@ from twisted_etcd.errors import (
     ServiceUnavailable,
     SessionTimeout,
 )
+from twisted_etcd.messaging.messages import Request
 from twisted_etcd.schema.kv import EventType
 from twisted_etcd.services.messages import (
     ETCD_SERVICE,
@@ -115,18 +118,25 @@ async def test_another_service_can_be_the_subscriber(world: World, prefix: str, 
     assert world.caller.got == []
 
 
-@pytest.mark.parametrize("request_class", [EtcdWatchReq, EtcdConfigWatchReq, EtcdServiceWatchReq])
+def watch_request(kind: str, subscriber: str | None = None) -> Request[Any]:
+    """A request for a watch of one of the three kinds."""
+    if kind == "key":
+        return EtcdWatchReq(key="k", subscriber=subscriber)
+    return EtcdConfigWatchReq("k", subscriber) if kind == "config" else EtcdServiceWatchReq("k", subscriber)
+
+
+every_kind = pytest.mark.parametrize("kind", ["key", "config", "service"])
+
+
+@every_kind
 @ensureDeferred
-async def test_a_subscriber_that_is_not_there_is_named(
-    world: World, request_class: type[EtcdWatchReq | EtcdConfigWatchReq | EtcdServiceWatchReq]
-) -> None:
-    field = request_class.__struct_fields__[0]
-    request = request_class(**{field: "k", "subscriber": "Nobody"})
+async def test_a_subscriber_that_is_not_there_is_named(world: World, kind: str) -> None:
+    request = watch_request(kind, "Nobody")
     error = await fails(ServiceNotFound, world.caller.call(ETCD_SERVICE, request))
     assert "'Nobody'" in str(error)
-    outside = await fails(ServiceNotFound, world.node.call(ETCD_SERVICE, request_class(**{field: "k"})))
+    outside = await fails(ServiceNotFound, world.node.call(ETCD_SERVICE, watch_request(kind)))
     assert str(outside) == (
-        f"{request_class.__name__} to 'EtcdService' came from outside the node: "
+        f"{type(request).__name__} to 'EtcdService' came from outside the node: "
         "name its subscriber, a service of the node"
     )
     assert world.etcd.watch_count == 0
@@ -168,15 +178,12 @@ async def test_all_watches_end_with_their_subscriber_and_the_others_stay(world: 
     assert other.got == []
 
 
-@pytest.mark.parametrize("request_class", [EtcdWatchReq, EtcdConfigWatchReq, EtcdServiceWatchReq])
+@every_kind
 @ensureDeferred
-async def test_a_watch_that_is_being_made_ends_with_its_subscriber(
-    world: World, request_class: type[EtcdWatchReq | EtcdConfigWatchReq | EtcdServiceWatchReq]
-) -> None:
+async def test_a_watch_that_is_being_made_ends_with_its_subscriber(world: World, kind: str) -> None:
     other = world.add(Caller("Other"))
     await soon(other.when_started())
-    request = request_class(**{request_class.__struct_fields__[0]: "k", "subscriber": "Other"})
-    asking = world.caller.call(ETCD_SERVICE, request)
+    asking = world.caller.call(ETCD_SERVICE, watch_request(kind, "Other"))
     # In the next turn the request arrives; it takes several to reach etcd and come back.
     await a_turn()
     assert world.etcd.watch_count == 1
@@ -195,7 +202,7 @@ async def test_a_subscriber_that_has_stopped_is_refused(world: World, prefix: st
     await soon(other.stopService())
     request = EtcdWatchReq(key=prefix + "k", subscriber=handle)
     await fails(ServiceUnavailable, world.caller.call(ETCD_SERVICE, request))
-    assert world.etcd.watch_count == 0
+    assert (world.etcd.watch_count, world.client.connection_count) == (0, 0)
 
 
 @ensureDeferred
@@ -210,14 +217,10 @@ async def test_a_watch_whose_call_ran_out_of_time_is_not_left_behind(
 
 @ensureDeferred
 async def test_a_watch_that_ends_by_itself_says_so_to_its_subscriber(
-    make_world: MakeWorld, etcd_server: EmbeddedEtcd, prefix: str
+    make_world: MakeWorld, etcd_server: EmbeddedEtcd
 ) -> None:
     world = await make_world(etcd_server.endpoint)
-    watches = [
-        await world.caller.ask(EtcdWatchReq(key=prefix + "k")),
-        await world.caller.ask(EtcdConfigWatchReq("app")),
-        await world.caller.ask(EtcdServiceWatchReq("shop")),
-    ]
+    watches = [await world.caller.ask(watch_request(kind)) for kind in ("key", "config", "service")]
     await soon(world.client.stopService())
     ended = [await world.caller.next(EtcdWatchEndedMsg) for _ in watches]
     assert {each.watch_id for each in ended} == {each.watch_id for each in watches}
@@ -226,9 +229,7 @@ async def test_a_watch_that_ends_by_itself_says_so_to_its_subscriber(
 
 
 @ensureDeferred
-async def test_many_watches_at_once_are_all_told_and_all_ended(
-    world: World, prefix: str
-) -> None:
+async def test_many_watches_at_once_are_all_told_and_all_ended(world: World, prefix: str) -> None:
     asking = [world.caller.call(ETCD_SERVICE, EtcdWatchReq(key=f"{prefix}{number}")) for number in range(40)]
     watches = await soon(gatherResults(asking))
     for number in range(40):

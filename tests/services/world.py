@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, Protocol, TypeVar, cast
 
+import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
@@ -46,9 +47,7 @@ class Caller(MessageService):
         self.got.append(message)
         self._arrived.happened()
 
-    async def next(
-        self, kind: type[MessageT], where: Callable[[MessageT], bool] = lambda _: True
-    ) -> MessageT:
+    async def next(self, kind: type[MessageT], where: Callable[[MessageT], bool] = lambda _: True) -> MessageT:
         """The next message of that kind for which the condition holds; those of the kind before it are dropped."""
         found: list[MessageT] = []
 
@@ -63,9 +62,9 @@ class Caller(MessageService):
         await self._arrived.until(arrived)
         return found[0]
 
-    async def ask(self, request: Request[AnswerT], **options: Any) -> AnswerT:
+    async def ask(self, request: Request[AnswerT]) -> AnswerT:
         """Call ``EtcdService``."""
-        return await soon(self.call(ETCD_SERVICE, request, **options))
+        return await soon(self.call(ETCD_SERVICE, request))
 
 
 class PlainCaller(Caller):
@@ -98,7 +97,13 @@ class World:
     """
 
     def __init__(
-        self, prefix: str, endpoint: str, *, client: dict[str, Any], clock: IReactorTime | None, **options: Any
+        self,
+        prefix: str,
+        endpoint: str,
+        *,
+        client: dict[str, Any],
+        clock: IReactorTime | None,
+        **options: Any,  # noqa: ANN401 - as EtcdService has them
     ) -> None:
         self.prefix = prefix
         self.node = Node(cast("Any", reactor))
@@ -149,7 +154,7 @@ class MakeWorld(Protocol):
         *,
         client: dict[str, Any] | None = None,
         clock: IReactorTime | None = None,
-        **options: Any,
+        **options: Any,  # noqa: ANN401 - as EtcdService has them
     ) -> Deferred[World]: ...
 
 
@@ -160,10 +165,7 @@ def a_turn() -> Deferred[None]:
 
 async def fails(with_error: type[ErrorT], doing: Deferred[Any]) -> ErrorT:
     """The error, of exactly this type, that something fails with."""
-    try:
-        result = await soon(doing)
-    except with_error as error:
-        assert type(error) is with_error, repr(error)
-        return error
-    msg = f"it should have failed with {with_error.__name__}, and gave {result!r}"
-    raise AssertionError(msg)
+    with pytest.raises(with_error) as failed:
+        await soon(doing)
+    assert failed.type is with_error
+    return failed.value

@@ -151,9 +151,6 @@ class SharedStream(Line[WebSocket]):
         #: Whether etcd has created a watch on a WebSocket, and so believes what it says of its user.
         self._believed = False
 
-    def __len__(self) -> int:
-        return len(self._watches)
-
     # --- watches come and go ----------------------------------------------------------------------------------------
 
     def add(self, watch: Fed) -> None:
@@ -172,8 +169,6 @@ class SharedStream(Line[WebSocket]):
 
     def remove(self, watch: Fed) -> Deferred[None]:
         """See :meth:`Carrier.remove`."""
-        if watch not in self._ids:
-            return succeed(None)
         watch_id = self._forget(watch)
         if self._stream is None:
             self._close_if_idle()

@@ -75,8 +75,8 @@ class Reply(msgspec.Struct, frozen=True):
         return f"Reply({self.status}, {self.content_type!r}, <{len(self.body)} bytes>)"
 
 
-class _TooLong(Exception):
-    """The answer is over the bound."""
+class _BodyFailed(Exception):
+    """The answer began, and did not come whole."""
 
 
 class _BodyCollector(Protocol):
@@ -93,7 +93,7 @@ class _BodyCollector(Protocol):
         self._parts.append(data)
         self._length += len(data)
         if self._length > self._max_length and self._why is None:
-            self._why = Failure(_TooLong(f"the answer is longer than {self._max_length} bytes"))
+            self._why = Failure(_BodyFailed(f"the answer is longer than {self._max_length} bytes"))
             self._close()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -108,7 +108,9 @@ class _BodyCollector(Protocol):
         elif reason.check(PotentialDataLoss):
             done.callback((b"".join(self._parts), False))
         else:
-            done.errback(reason)
+            cut = _BodyFailed("the answer was cut short")
+            cut.__cause__ = reason.value
+            done.errback(Failure(cut))
 
     def _close(self) -> None:
         transport = self.transport

@@ -8,9 +8,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
-    IConsumer,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
@@ -23,9 +22,10 @@ from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, ResponseDone
 from twisted.web.http import OK, PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
+from twisted.web.iweb import IAgentEndpointFactory, IResponse
 from zope.interface import implementer
 
+from twisted_etcd.gateway.body import WholeBody
 from twisted_etcd.gateway.framing import LineFramer, LineTooLong
 from twisted_etcd.gateway.stream import (
     MAX_MESSAGE,
@@ -97,24 +97,6 @@ class _OneSocket:
     def _connected(self, socket: _Socket) -> IProtocol:
         self._socket = socket
         return socket.wrappedProtocol
-
-
-@implementer(IBodyProducer)
-class _WholeBody:
-    """Writes a body in one piece."""
-
-    def __init__(self, body: bytes) -> None:
-        self.length = len(body)
-        self._body = body
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        consumer.write(self._body)
-        return succeed(None)
-
-    def stopProducing(self) -> None:
-        """There is nothing left to stop: all was written at once."""
-
-    pauseProducing = resumeProducing = stopProducing
 
 
 class _StreamBody(Protocol):
@@ -260,7 +242,7 @@ def open_post_stream(
         HTTPClient(agent).post(
             url,
             headers=request_headers,
-            data=cast("Any", _WholeBody(body)),
+            data=cast("Any", WholeBody(body)),
             allow_redirects=False,
             unbuffered=True,
             reactor=cast("Any", clock),

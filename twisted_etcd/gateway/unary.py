@@ -213,6 +213,6 @@ class UnaryCall(Generic[ResultT]):
             raise _NoToken(kind(f"{self._rpc.name} needs a token and got none", failed.tried)) from failed
         except EtcdError as error:
             if not error.may_be_applied and not error.concerns_member:
-                raise _NoToken(error) from error
+                raise _NoToken(error) from None
             tried = {rpcs.AUTHENTICATE.name: str(error)}
             raise _NoToken(Unavailable(f"{self._rpc.name} needs a token and got none", tried)) from error

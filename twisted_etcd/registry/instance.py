@@ -90,7 +90,7 @@ def decode_instance(value: bytes) -> Instance:
     :raises InvalidSettings: where it is none of them. The error does not show the value.
     """
     if not value.lstrip().startswith(b"{"):
-        return _at(value.decode("utf-8", "replace").strip(), {})
+        return _at(value.strip(), {})
     try:
         return msgspec.json.decode(value, type=Instance)
     except msgspec.ValidationError as error:
@@ -102,13 +102,13 @@ def decode_instance(value: bytes) -> Instance:
     except (msgspec.DecodeError, UnicodeDecodeError):
         msg = f"the value is no instance: {not_ours}"
         raise InvalidSettings(msg) from None
-    return _at(endpoint.addr, _texts(endpoint.metadata))
+    return _at(endpoint.addr.encode(), _texts(endpoint.metadata))
 
 
-def _at(service_address: str, metadata: dict[str, str]) -> Instance:
+def _at(service_address: bytes, metadata: dict[str, str]) -> Instance:
     try:
-        return make_instance(service_address, (), metadata)
-    except InvalidSettings:
+        return make_instance(service_address.decode(), (), metadata)
+    except (InvalidSettings, UnicodeDecodeError):
         msg = "the value is no instance: it is neither JSON nor HOST:PORT, or its address is not HOST:PORT"
         raise InvalidSettings(msg) from None
 

@@ -186,11 +186,9 @@ class Registration:
         return Deferred.fromCoroutine(self._heartbeat())
 
     async def _heartbeat(self) -> int:
-        lease = self._lease
-        if lease is None:
+        seconds = await self._lease.keepalive_once() if self._lease is not None else 0
+        if not await self.check() and self.state is not RegistrationState.ALIVE:
             raise LeaseNotFound(LeaseNotFound.grpc_code, f"{self.path} is not registered just now")
-        seconds = await lease.keepalive_once()
-        await self.check()
         return seconds
 
     async def check(self) -> bool:

@@ -37,9 +37,7 @@ def instances_of(kvs: Iterable[KeyValue]) -> tuple[Instance, ...]:
     return tuple(instance for kv in kvs if (instance := _instance(kv)) is not None)
 
 
-def _instance(kv: KeyValue | None) -> Instance | None:
-    if kv is None:
-        return None
+def _instance(kv: KeyValue) -> Instance | None:
     try:
         return decode_instance(kv.value)
     except InvalidSettings as error:

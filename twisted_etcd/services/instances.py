@@ -99,8 +99,8 @@ class Instances:
             del self._registrations[failed.path]
         else:
             self._registrations[failed.path] = earlier
-            # The failed one may have put the key, and taken it away.
-            checking = Deferred.fromCoroutine(earlier.registration.check())
+            # The failed one may have put the key, and taken it away; and it was reported as ended.
+            checking = Deferred.fromCoroutine(self._check(earlier.registration))
             self._background.add(checking, f"{failed.path} could not be checked")
 
     @staticmethod

@@ -103,7 +103,13 @@ class Subscriptions:
         return len(self._open)
 
     def new(self, subscriber: ServiceHandle) -> Subscription:
-        """A subscription that is to begin."""
+        """
+        Make a subscription that is to begin.
+
+        :raises ServiceUnavailable: the subscriber has stopped.
+        """
+        if subscriber.stopped:
+            raise _stopped(subscriber)
         number = next(self._numbers)
         return Subscription(number, subscriber, lambda message: self._tell(number, subscriber, message))
 
@@ -127,8 +133,6 @@ class Subscriptions:
         :raises ServiceUnavailable: the subscriber stopped first.
         :raises ServiceStopped: it was closed first.
         """
-        if subscription.subscriber.stopped:
-            raise _ended_early(subscription)
         number = subscription.id
         self._open[number] = subscription
         subscriber_stopped = subscription.subscriber.when_stopped()
@@ -179,7 +183,11 @@ class Subscriptions:
             self._close_in_background(number)
 
 
+def _stopped(subscriber: ServiceHandle) -> ServiceUnavailable:
+    return ServiceUnavailable(f"service {subscriber.name!r}, which was to be told, has stopped")
+
+
 def _ended_early(subscription: Subscription) -> ServiceUnavailable | ServiceStopped:
     if subscription.subscriber.stopped:
-        return ServiceUnavailable(f"service {subscription.subscriber.name!r}, which was to be told, has stopped")
+        return _stopped(subscription.subscriber)
     return ServiceStopped(f"watch {subscription.id} was ended before it began")
