@@ -263,7 +263,7 @@ async def test_a_client_without_a_certificate_is_refused(secure: Secure, make_ga
 
 @pytest_twisted.ensureDeferred
 async def test_the_name_in_a_client_certificate_is_no_user(secure: Secure, make_gateway: MakeGateway) -> None:
-    pair = secure.papers.pair("root", common_name="root")
+    pair = secure.papers.pair("root", "client.example", common_name="root")
     gateway = make_gateway(secure.url, tls=secure.papers.settings(pair))
     user = credentials()
     await gateway.unary(rpcs.USER_ADD, AuthUserAddRequest(name=user.username, password=user.password))
