@@ -8,6 +8,7 @@ Everything that twisted-etcd raises, in one tree::
     │   │   └── NoElectionLeader
     │   ├── InvalidArgument              code 3
     │   │   ├── EmptyKey
+    │   │   ├── KeyNotFound
     │   │   ├── ValueProvided
     │   │   ├── LeaseProvided
     │   │   ├── TooManyOperations
@@ -168,6 +169,12 @@ class EmptyKey(InvalidArgument):
 
     messages = ("key is not provided",)
     remedy = "give a key that is not empty, or prefix=True for all keys"
+
+
+class KeyNotFound(InvalidArgument):
+    """A put with ``ignore_value`` or ``ignore_lease`` named a key that is not there."""
+
+    messages = ("key not found",)
 
 
 class ValueProvided(InvalidArgument):

@@ -65,10 +65,10 @@ class KeyRange(msgspec.Struct, frozen=True):
         :param prefix: all keys that begin with ``key``; all keys there are where it is empty.
         :param from_key: ``key`` and all keys after it.
         :param range_end: ``key`` and all keys before this one.
-        :raises ValueError: where more than one of the three is given.
+        :raises ValueError: where more than one of the three is given, or ``range_end`` is empty.
         """
         first = to_bytes(key)
-        if prefix + from_key + (range_end is not None) > 1:
+        if bool(prefix) + bool(from_key) + (range_end is not None) > 1:
             msg = "give one of prefix, from_key and range_end, not several"
             raise ValueError(msg)
         if prefix:
@@ -76,7 +76,11 @@ class KeyRange(msgspec.Struct, frozen=True):
         if from_key:
             return cls(first or FIRST_KEY, TO_THE_END)
         if range_end is not None:
-            return cls(first, to_bytes(range_end, "range_end"))
+            end = to_bytes(range_end, "range_end")
+            if not end:
+                msg = "range_end is empty, which etcd takes for one key; leave it out, or give from_key=True"
+                raise ValueError(msg)
+            return cls(first, end)
         return cls(first)
 
     def __contains__(self, key: bytes) -> bool:

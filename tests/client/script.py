@@ -156,6 +156,10 @@ class ScriptedGateway:
     def failed(self, endpoint: Endpoint) -> None:
         self._endpoints.failed(endpoint)
 
+    @property
+    def has_user(self) -> bool:
+        return self._user
+
     def renew_token(self) -> bool:
         self.renewals += self._user
         return self._user

@@ -159,6 +159,48 @@ def test_an_answer_to_nobody_is_passed_over(scene: Scene) -> None:
     assert revisions(watch) == [12]
 
 
+# --- creations that are not answered --------------------------------------------------------------------------------
+
+
+def test_a_member_that_does_not_create_a_watch_in_time_is_left(scene: Scene) -> None:
+    scene.watch()
+    stream = scene.open_next()
+    scene.clock.advance(2.9)
+    assert not stream.closed_from_here
+    scene.clock.advance(0.2)
+    assert stream.closed_from_here
+    again = scene.next_opening()
+    assert again.carrier == "WebSocket"
+    again.succeed().confirm(1)
+    assert scene.waits == []
+
+
+def test_an_answer_to_one_creation_gives_the_next_one_time(scene: Scene) -> None:
+    for _ in range(2):
+        scene.watch()
+    stream = scene.open_next()
+    scene.clock.advance(2)
+    stream.confirm(1)
+    scene.clock.advance(2)
+    assert not stream.closed_from_here
+    stream.confirm(2)
+    assert scene.waits == []
+
+
+def test_an_etcd_that_waits_for_ever_for_a_token_on_a_websocket_gets_post_streams(logged_errors: LoggedErrors) -> None:
+    scene = Scene(own_streams=0, user=True)
+    watch = scene.watch()
+    stream = scene.open_next()
+    scene.clock.advance(3.1)
+    assert stream.closed_from_here
+    again = scene.next_opening()
+    assert again.carrier == "POST"
+    own = again.succeed()
+    own.confirm(0)
+    assert outcome(watch.ready) == 10
+    assert logged_errors.left() == []
+
+
 # --- cancelling -----------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +256,7 @@ def test_a_watch_that_is_stopped_and_refused_at_once_does_not_wait_for_ever(scen
     # The cancellation of a watch that never was is not answered.
     refuse(stream, "etcdserver: permission denied")
     assert stopping == [None]
+    stream.confirm(2)
     assert scene.waits == []
 
 

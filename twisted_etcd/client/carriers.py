@@ -33,8 +33,8 @@ from twisted_etcd.schema.watch import (
 
 #: Watches of a client that get streams of their own, unless told otherwise.
 OWN_STREAMS = 16
-#: Seconds within which etcd answers the cancellation of a watch; later the stream counts as dead.
-CANCEL_TIMEOUT = 3.0
+#: Seconds within which etcd answers the creation and the cancellation of a watch; later the stream counts as dead.
+ANSWER_TIMEOUT = 3.0
 
 
 class Fed(Protocol):
@@ -147,7 +147,8 @@ class SharedStream(Line[WebSocket]):
         #: Created and not yet confirmed: etcd confirms them in this order.
         self._creating: deque[int] = deque()
         self._cancelling: dict[int, Deferred[None]] = {}
-        self._cancel_timer: IDelayedCall | None = None
+        #: Runs while something is not yet confirmed.
+        self._answer_timer: IDelayedCall | None = None
         #: Whether etcd has created a watch on a WebSocket, and so believes what it says of its user.
         self._believed = False
 
@@ -166,6 +167,7 @@ class SharedStream(Line[WebSocket]):
     def _create(self, stream: WebSocket, watch_id: int) -> None:
         self._creating.append(watch_id)
         stream.send(_encode(WatchRequest(create_request=self._watches[watch_id].request(watch_id))))
+        self._expect_answers()
 
     def remove(self, watch: Fed) -> Deferred[None]:
         """See :meth:`Carrier.remove`."""
@@ -176,7 +178,7 @@ class SharedStream(Line[WebSocket]):
         deferred: Deferred[None] = Deferred()
         self._cancelling[watch_id] = deferred
         self._stream.send(_encode(WatchRequest(cancel_request=WatchCancelRequest(watch_id=watch_id))))
-        self._wind()
+        self._expect_answers()
         return deferred
 
     def _forget(self, watch: Fed) -> int:
@@ -197,40 +199,46 @@ class SharedStream(Line[WebSocket]):
 
     def close(self) -> Deferred[None]:
         """Want it no longer; fires when its socket has gone."""
-        self._settle_cancels()
+        self._settle()
         return super().close()
 
     def _close_if_idle(self) -> None:
         if not self._watches and not self._cancelling:
             self._carriers.idle(self)
 
-    # --- cancellations ----------------------------------------------------------------------------------------------
+    # --- what is not yet confirmed ----------------------------------------------------------------------------------
 
-    def _wind(self) -> None:
-        if self._cancel_timer is None and self._cancelling:
-            self._cancel_timer = self._clock.callLater(CANCEL_TIMEOUT, self._cancel_unanswered)
+    def _expect_answers(self) -> None:
+        """The next answer is due from now on, where one is due at all."""
+        timer = self._answer_timer
+        if not self._creating and not self._cancelling:
+            self._answer_timer = None
+            if timer is not None:
+                timer.cancel()
+        elif timer is None:
+            self._answer_timer = self._clock.callLater(ANSWER_TIMEOUT, self._unanswered)
+        else:
+            timer.reset(ANSWER_TIMEOUT)
 
-    def _cancel_unanswered(self) -> None:
-        self._cancel_timer = None
-        self._drop(Unavailable(f"etcd did not confirm the end of a watch within {CANCEL_TIMEOUT:g} s"))
+    def _unanswered(self) -> None:
+        self._answer_timer = None
+        why = f"etcd confirmed neither the beginning nor the end of a watch within {ANSWER_TIMEOUT:g} s"
+        # Some etcds wait for ever for a token that they do not know, on a WebSocket.
+        self._drop(WebSocketRefused(why) if self._gateway.has_user and not self._believed else Unavailable(why))
 
     def _cancelled(self, watch_id: int) -> None:
         deferred = self._cancelling.pop(watch_id, None)
         if deferred is None:
             return
-        if self._cancel_timer is not None:
-            self._cancel_timer.cancel()
-            self._cancel_timer = None
-        self._wind()
+        self._expect_answers()
         self._close_if_idle()
         deferred.callback(None)
 
-    def _settle_cancels(self) -> None:
-        """The stream is gone, and with it what was to be cancelled on it."""
-        if self._cancel_timer is not None:
-            self._cancel_timer.cancel()
-            self._cancel_timer = None
+    def _settle(self) -> None:
+        """The stream is gone, and with it what was not yet confirmed on it."""
+        self._creating.clear()
         cancelling, self._cancelling = self._cancelling, {}
+        self._expect_answers()
         for deferred in cancelling.values():
             deferred.callback(None)
 
@@ -247,8 +255,7 @@ class SharedStream(Line[WebSocket]):
             self._create(stream, watch_id)
 
     def _interrupted(self, error: Exception) -> None:
-        self._creating.clear()
-        self._settle_cancels()
+        self._settle()
         for watch in self._ids:
             watch.broke()
         if self._is_refusal(error):
@@ -283,6 +290,7 @@ class SharedStream(Line[WebSocket]):
         if response.created and self._creating:
             # A refused one comes without its id, but in its turn.
             watch_id = self._creating.popleft()
+            self._expect_answers()
         watch = self._watches.get(watch_id)
         if watch is None:
             if response.canceled:

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorCore, IReactorTCP, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.http import INTERNAL_SERVER_ERROR
 from twisted.web.http_headers import Headers
 
 from twisted_etcd.errors import (
@@ -304,8 +305,16 @@ class Gateway:
         answered = read_error(refused.status, refused.body, rpc.path)
         if answered is not None:
             return answered
+        if refused.status >= INTERNAL_SERVER_ERROR:
+            # A proxy before an etcd that is away.
+            return Unavailable(f"no stream for {rpc.name}", {str(endpoint): f"answered {refused.status}"})
         why = stranger(refused.status, "", "", refused.body)
         return NotEtcd(f"no stream for {rpc.name}", {str(endpoint): why})
+
+    @property
+    def has_user(self) -> bool:
+        """Whether requests come with a token."""
+        return self._tokens is not None
 
     def renew_token(self) -> bool:
         """Fetch a new token for what comes next; False without a user, who alone has one."""
