@@ -18,6 +18,7 @@ Everything that twisted-etcd raises, in one tree::
     │   │   ├── UserEmpty
     │   │   ├── RoleEmpty
     │   │   ├── AuthenticationFailed
+    │   │   ├── CertificateNamesUser
     │   │   ├── PermissionNotGiven
     │   │   ├── OldAuthRevision
     │   │   └── BadMemberURLs
@@ -219,7 +220,7 @@ class UserEmpty(InvalidArgument):
     """The server has authentication on, and the request came without a user."""
 
     messages = ("user name is empty",)
-    remedy = "give the client a username and a password; over the gateway a client certificate names no user"
+    remedy = "give the client a username and a password"
 
 
 class RoleEmpty(InvalidArgument):
@@ -233,6 +234,13 @@ class AuthenticationFailed(InvalidArgument):
 
     messages = ("authentication failed, invalid user ID or password",)
     remedy = "check the username and the password"
+
+
+class CertificateNamesUser(InvalidArgument):
+    """With authentication on, the gateway serves nobody whose client certificate has a common name."""
+
+    messages = ("CommonName of client sending a request against gateway will be ignored and not used as expected",)
+    remedy = "use a client certificate without a common name, and a username and a password"
 
 
 class PermissionNotGiven(InvalidArgument):

@@ -26,7 +26,14 @@ from tests.gateway.authorities import Papers
 from tests.gateway.conftest import MakeGateway, MakeProxy
 from tests.gateway.servers import BOTH, CLOCK, credentials, until_closed
 from twisted_etcd.embedded.process import EmbeddedEtcd
-from twisted_etcd.errors import DeadlineExceeded, InvalidSettings, OutcomeUnknown, TLSFailed, Unavailable, UserEmpty
+from twisted_etcd.errors import (
+    CertificateNamesUser,
+    DeadlineExceeded,
+    InvalidSettings,
+    OutcomeUnknown,
+    TLSFailed,
+    Unavailable,
+)
 from twisted_etcd.gateway.connections import Connections
 from twisted_etcd.gateway.gateway import Gateway
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust, tls_obstacle
@@ -271,11 +278,13 @@ async def test_the_name_in_a_client_certificate_is_no_user(secure: Secure, make_
     await gateway.unary(rpcs.USER_GRANT_ROLE, AuthUserGrantRoleRequest(user="root", role="root"))
     await gateway.unary(rpcs.AUTH_ENABLE, AuthEnableRequest())
     try:
-        with pytest.raises(UserEmpty, match="over the gateway a client certificate names no user"):
-            await gateway.unary(rpcs.RANGE, RangeRequest(key=b"a"))
+        for options in ({}, {"credentials": user}):
+            named = make_gateway(secure.url, tls=secure.papers.settings(pair), **options)
+            await refused(named, "use a client certificate without a common name", CertificateNamesUser)
     finally:
-        named = make_gateway(secure.url, tls=secure.papers.settings(pair), credentials=user)
-        await named.unary(rpcs.AUTH_DISABLE, AuthDisableRequest())
+        nameless = make_gateway(secure.url, tls=secure.papers.settings(secure.pair), credentials=user)
+        await put_and_get(nameless)
+        await nameless.unary(rpcs.AUTH_DISABLE, AuthDisableRequest())
 
 
 @pytest_twisted.ensureDeferred

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from twisted_etcd.errors import (
 from twisted_etcd.registry.instance import Instance
 from twisted_etcd.registry.registration import RegistrationState
 from twisted_etcd.schema.kv import EventType, KeyValue
+from twisted_etcd.services.api import EtcdApi
 from twisted_etcd.services.messages import (
     ETCD_SERVICE,
     EtcdHeartbeatMsg,
@@ -199,6 +201,24 @@ async def test_a_registration_while_etcd_is_away_fails_and_leaves_nothing(
     assert world.etcd.registration_count == 0
     await proxy.heal()
     assert await key_of(world) is None
+
+
+@ensureDeferred
+async def test_what_is_asked_for_with_patience_waits_for_etcd(make_world: MakeWorld, proxy: FaultProxy) -> None:
+    await proxy.refuse()
+    world = await make_world(proxy.endpoint, client={"request_timeout": 0.1})
+    call = world.caller.call
+    watching = call(ETCD_SERVICE, EtcdServiceWatchReq("shop", patient=True), math.inf)
+    registering = call(ETCD_SERVICE, register(patient=True), math.inf)
+    by_api = EtcdApi(world.caller).register_service("shop", "10.0.0.8:80", patient=True)
+    # One without patience has seen that etcd is away.
+    await fails(Unavailable, call(ETCD_SERVICE, EtcdServiceWatchReq("shop")))
+    await proxy.heal()
+    await soon(watching)
+    assert (await soon(registering)).success
+    assert await soon(by_api) > 0
+    found = await world.caller.ask(EtcdServiceDiscoverReq("shop"))
+    assert found.service_addresses == (AT, "10.0.0.8:80")
 
 
 @ensureDeferred

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from twisted_etcd.errors import EtcdError, NotEtcd, Unimplemented
+from twisted_etcd.errors import CertificateNamesUser, EtcdError, NotEtcd, Unimplemented, etcd_error
 from twisted_etcd.gateway.exchange import ExchangeFailed, Reach, Reply
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.answers import decode, decode_error
@@ -17,6 +17,7 @@ RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
 
 _OK = 200
+_BAD_REQUEST = 400
 _NOT_FOUND = 404
 _SERVER_ERRORS = 500
 _REDIRECTS = range(300, 400)
@@ -29,6 +30,8 @@ _HEADLESS = (rpcs.ALARM, rpcs.DEFRAGMENT)
 #: have. Many other servers say just that, so of a path that every etcd has it proves that this is none.
 _NOT_EVERYWHERE = (rpcs.AUTH_STATUS.path, rpcs.DOWNGRADE.path, rpcs.HASH_KV.path)
 _OLDER_NOT_FOUND = b"Not Found\n"
+#: How etcd begins to refuse a client whose certificate has a name, which is the one error that it gives in plain text.
+_CERTIFICATE_NAMES_USER = b"CommonName of client"
 #: How much of a stranger's name an error shows.
 _EXCERPT = 60
 
@@ -42,6 +45,8 @@ def read_error(status: int, body: bytes, path: str) -> EtcdError | None:
     missing = Unimplemented(Unimplemented.grpc_code, f"the server has no {path}")
     if status == _NOT_FOUND and body == _OLDER_NOT_FOUND and path in _NOT_EVERYWHERE:
         return missing
+    if status == _BAD_REQUEST and body.startswith(_CERTIFICATE_NAMES_USER):
+        return etcd_error(CertificateNamesUser.grpc_code, body.decode("utf-8", "replace").strip())
     try:
         error = decode_error(body)
     except msgspec.DecodeError:

@@ -96,6 +96,11 @@ class Registry:
 
         return self._client.get(self._service(name), prefix=True).addCallback(instances)
 
-    def follow(self, name: str, changed: Callable[[ServiceChange], None]) -> ServiceView:
-        """The instances of a service, to be started; ``changed`` is told each change."""
-        return ServiceView(self._client, self._clock, self._service(name), changed)
+    def follow(self, name: str, changed: Callable[[ServiceChange], None], *, patient: bool = False) -> ServiceView:
+        """
+        The instances of a service, to be started.
+
+        :param changed: told each change.
+        :param patient: go on trying where the first reading fails.
+        """
+        return ServiceView(self._client, self._clock, self._service(name), changed, patient=patient)

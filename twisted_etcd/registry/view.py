@@ -54,10 +54,16 @@ class ServiceView:
     """
 
     def __init__(
-        self, client: EtcdClient, clock: IReactorTime, prefix: str, changed: Callable[[ServiceChange], None]
+        self,
+        client: EtcdClient,
+        clock: IReactorTime,
+        prefix: str,
+        changed: Callable[[ServiceChange], None],
+        *,
+        patient: bool = False,
     ) -> None:
         self._changed = changed
-        self._follower = RangeFollower(client, clock, prefix, self._told, prefix=True)
+        self._follower = RangeFollower(client, clock, prefix, self._told, patient=patient, prefix=True)
         #: What each key-value was found to be, so that each is decoded, and complained about, once.
         self._decoded: dict[bytes, tuple[KeyValue, Instance | None]] = {}
 

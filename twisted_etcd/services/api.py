@@ -168,16 +168,25 @@ class EtcdApi:
         ttl: int = 10,
         tags: tuple[str, ...] = (),
         metadata: Mapping[str, str] | None = None,
+        *,
+        patient: bool = False,
     ) -> Deferred[int]:
-        """Register an instance of a service; fires with the id of its lease."""
+        """
+        Register an instance of a service; fires with the id of its lease.
+
+        :param ttl: seconds that it stays when nothing is heard of this process any more.
+        :param patient: while etcd is away, wait for it, however long that takes; without it, the Deferred fails.
+        """
         request = m.EtcdServiceRegisterReq(
             service_name=service_name,
             service_address=service_address,
             ttl=ttl,
             tags=tags,
             metadata=dict(metadata or {}),
+            patient=patient,
         )
-        return self._caller.call(self._target, request).addCallback(lambda answer: answer.lease_id)
+        calling = self._caller.call(self._target, request, math.inf if patient else None)
+        return calling.addCallback(lambda answer: answer.lease_id)
 
     def unregister_service(self, service_name: str, service_address: str) -> Deferred[bool]:
         """Take a registration back; fires with whether there was one."""

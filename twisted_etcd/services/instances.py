@@ -69,6 +69,7 @@ class Instances:
             ttl=message.ttl,
             tags=message.tags,
             metadata=message.metadata,
+            patient=message.patient,
             changed=self._changed,
         )
         path = registration.path
@@ -143,7 +144,7 @@ class Instances:
         def tell(change: ServiceChange) -> None:
             subscription.tell(EtcdServiceChangedMsg(name, change.instances, change.added, change.removed))
 
-        view = self._registry.follow(name, tell)
+        view = self._registry.follow(name, tell, patient=message.patient)
         await self._subscriptions.begin(subscription, view, view.start)
         return EtcdServiceWatchResp(subscription.id, view.instances)
 

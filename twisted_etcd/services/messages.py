@@ -379,6 +379,7 @@ class EtcdServiceRegisterReq(Request[EtcdServiceRegisterResp], frozen=True, kw_o
     :ivar service_address: ``host:port`` where others reach it.
     :ivar ttl: seconds that it stays when nothing is heard of this process any more.
     :ivar heartbeat_to: who is sent :class:`EtcdHeartbeatMsg`; nobody unless given.
+    :ivar patient: while etcd is away, wait for it; without it, the call fails. Call with a timeout that is long enough.
     """
 
     service_name: str
@@ -387,6 +388,7 @@ class EtcdServiceRegisterReq(Request[EtcdServiceRegisterResp], frozen=True, kw_o
     tags: tuple[str, ...] = ()
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     heartbeat_to: Subscriber = None
+    patient: bool = False
 
 
 class EtcdServiceUnregisterResp(Message, frozen=True):
@@ -447,10 +449,15 @@ class EtcdServiceWatchResp(Message, frozen=True):
 
 
 class EtcdServiceWatchReq(Request[EtcdServiceWatchResp], frozen=True):
-    """Follow a service: :class:`EtcdServiceChangedMsg` goes to the subscriber, the sender unless given."""
+    """
+    Follow a service: :class:`EtcdServiceChangedMsg` goes to the subscriber, the sender unless given.
+
+    :ivar patient: while etcd is away, wait for it; without it, the call fails. Call with a timeout that is long enough.
+    """
 
     service_name: str
     subscriber: Subscriber = None
+    patient: bool = False
 
 
 class EtcdServiceHeartbeatResp(Message, frozen=True):
