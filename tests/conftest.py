@@ -15,9 +15,11 @@ from twisted.logger import STDLibLogObserver, globalLogBeginner
 
 from tests.etcds import FreshEtcd, binaries, new_etcd
 from tests.guards import clean_reactor, logged_errors
+from tests.programs import run
+from tests.said import said
 from twisted_etcd.embedded.process import EmbeddedEtcd
 
-__all__ = ["clean_reactor", "logged_errors"]
+__all__ = ["clean_reactor", "logged_errors", "run", "said"]
 
 _numbers = itertools.count(1)
 

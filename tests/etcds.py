@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from treq.client import HTTPClient
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -39,6 +40,12 @@ def version(binary: Path) -> str:
     found = re.search(r"^etcd Version: (\S+)", said, re.MULTILINE)
     assert found is not None, f"{binary} --version says {said!r}"
     return found[1]
+
+
+#: For tests that show more of Twisted than of etcd: one version of etcd is enough.
+one_etcd = pytest.mark.parametrize(
+    "etcd_binary", [binaries()[0][1]], ids=[binaries()[0][0]], indirect=True, scope="session"
+)
 
 
 def http_client() -> HTTPClient:

@@ -26,6 +26,18 @@ def test_every_listener_is_told_before_and_after() -> None:
     assert result_of(moment.wait()) == 7
 
 
+def test_it_is_awaited_while_somebody_waits() -> None:
+    moment: Moment[int] = Moment()
+    assert not moment.is_awaited
+    first, second = moment.wait(), moment.wait()
+    first.addErrback(lambda _: None)
+    first.cancel()
+    assert moment.is_awaited
+    moment.fire(7)
+    assert not moment.is_awaited
+    assert result_of(second) == 7
+
+
 def test_what_a_listener_makes_of_it_is_its_own() -> None:
     moment: Moment[int] = Moment()
     first = moment.wait().addCallback(lambda value: value + 1)

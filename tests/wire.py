@@ -37,11 +37,19 @@ class Event:
         for deferred in waiting:
             deferred.callback(None)
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    async def until(self, condition: Callable[[], bool], patience: float = PATIENCE) -> None:
+        """
+        Wait until something is so after it happened, or is so already.
+
+        :raises twisted.internet.defer.TimeoutError: where it is not so in that many seconds.
+        """
+        await Deferred.fromCoroutine(self._until(condition)).addTimeout(patience, cast("Any", reactor))
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             deferred: Deferred[None] = Deferred()
             self._waiting.append(deferred)
-            await soon(deferred)
+            await deferred
 
 
 class Peer(Protocol):

@@ -212,7 +212,8 @@ class InvalidSortOption(InvalidArgument):
 class RequestTooLarge(InvalidArgument):
     """The request is over the server's ``--max-request-bytes`` (1.5 MiB unless set)."""
 
-    messages = ("request is too large",)
+    # The second is what the gRPC server below etcd says of a request that is far over it.
+    messages = ("request is too large", "grpc: received message larger than max")
     remedy = "split the value, or raise the server's --max-request-bytes"
 
 
@@ -598,7 +599,8 @@ def etcd_error(code: int, message: str) -> EtcdError:
     words = message
     for prefix in _PREFIXES:
         words = words.removeprefix(prefix)
-    cls = _BY_MESSAGE.get(words)
+    # Some end in numbers in brackets, of this one request.
+    cls = _BY_MESSAGE.get(words) or _BY_MESSAGE.get(words.partition(" (")[0])
     if cls is not None:
         return cls(cls.grpc_code, message)
     return _BY_CODE.get(code, UnknownError)(code, message)

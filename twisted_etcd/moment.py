@@ -23,6 +23,11 @@ class Moment(Generic[ValueT]):
         self._listeners: list[Deferred[ValueT]] = []
         self.happened = False
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for it."""
+        return bool(self._listeners)
+
     def wait(self) -> Deferred[ValueT]:
         """Fires when it happens, at once where it has."""
         if self._failure is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ from tests.client.conftest import MakeClient
 from twisted_etcd.client import compare, op
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.errors import InvalidSettings, ServiceStopped
+from twisted_etcd.schema import rpcs
+from twisted_etcd.schema.kv import PutRequest, RangeRequest
+from twisted_etcd.schema.watch import WatchRequest
 
 
 @pytest.fixture
@@ -139,11 +143,12 @@ def test_operations_are_checked_like_the_clients_methods() -> None:
         ({"endpoints": "http://me:secret@host"}, "the endpoint of host 'host' has a user in it"),
         ({"password": "p"}, "username and password belong together: give both or neither"),
         ({"username": "u"}, "username and password belong together: give both or neither"),
-        ({"request_timeout": 0}, "request_timeout must be more than 0, not 0"),
-        ({"connect_timeout": -1}, "connect_timeout must be more than 0, not -1"),
-        ({"max_connections": 0}, "max_connections must be more than 0, not 0"),
-        ({"own_streams": -1}, "own_streams must not be under 0, and is -1"),
-        ({"stop_timeout": -1}, "stop_timeout must not be under 0, and is -1"),
+        ({"request_timeout": 0}, "request_timeout must be more than 0 seconds, and finite, not 0"),
+        ({"request_timeout": math.nan}, "request_timeout must be more than 0 seconds, and finite, not nan"),
+        ({"connect_timeout": -1}, "connect_timeout must be more than 0 seconds, and finite, not -1"),
+        ({"max_connections": 0}, "max_connections must be at least 1, not 0"),
+        ({"own_streams": -1}, "own_streams must be at least 0, not -1"),
+        ({"stop_timeout": -1}, "stop_timeout must be at least 0 seconds, and finite, not -1"),
     ],
     ids=str,
 )
@@ -152,6 +157,91 @@ def test_settings_that_cannot_be_used_are_named_and_no_secret_is_shown(options: 
         EtcdClient(**{"reactor": reactor, **options})
     assert text in str(raised.value)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"reactor": "http://host"}, "the first argument of EtcdClient must be the reactor, not str"),
+        ({"connect_timeout": "3"}, "connect_timeout must be a number of seconds, not str"),
+        ({"request_timeout": None}, "request_timeout must be a number of seconds, not NoneType"),
+        ({"max_connections": 1.5}, "max_connections must be an int, not float"),
+        ({"tls": {"ca_file": "ca.pem"}}, r"tls must be TLSSettings\(...\), not dict"),
+        # etcd would repeat it in its answer.
+        ({"username": "me", "password": 1234}, "password must be a str, not int$"),
+        ({"username": 1, "password": "p"}, "username must be a str, not int"),
+    ],
+    ids=str,
+)
+def test_settings_of_the_wrong_type_are_named(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(TypeError, match=text):
+        EtcdClient(**{"reactor": reactor, **options})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((compare.version("k", "=", 0),), "compare must be a list of comparisons such as .*, not Compare"),
+        ((["k"],), "compare must be a list of comparisons such as .*, and has one str in it"),
+        (([], op.put("k", "v")), "success must be a list of operations such as .*, not RequestOp"),
+        (
+            ([], [], [compare.version("k", "=", 0)]),
+            "failure must be a list of operations such as .*, and has one Compare in it",
+        ),
+        (([], [None]), "success must be a list of operations such as .*, and has one NoneType in it"),
+    ],
+)
+def test_a_transaction_of_something_else_is_named(loose: Any, arguments: tuple[Any, ...], text: str) -> None:  # noqa: ANN401
+    with pytest.raises(TypeError, match=text):
+        loose.txn(*arguments)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, math.inf])
+def test_a_timeout_that_cannot_be_used_is_named(loose: Any, timeout: float) -> None:  # noqa: ANN401
+    for method, arguments in (("get", ("k",)), ("put", ("k", "v")), ("lease", (5,))):
+        with pytest.raises(ValueError, match=f"timeout must be more than 0 seconds, and finite, not {timeout}"):
+            getattr(loose, method)(*arguments, timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"callback": "print"}, TypeError, "callback must be a function that takes a WatchBatch, not str"),
+        ({"start_revision": -1}, ValueError, "start_revision must be at least 0, not -1"),
+        ({"max_backlog": 0}, ValueError, "max_backlog must be at least 1, not 0"),
+    ],
+)
+def test_what_no_watch_can_do_is_named(
+    loose: Any,  # noqa: ANN401
+    options: dict[str, Any],
+    error: type[Exception],
+    text: str,
+) -> None:
+    with pytest.raises(error, match=text):
+        loose.watch("k", **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("KV.Range", RangeRequest()), "the first argument of call is one of twisted_etcd.schema.rpcs, not str"),
+        ((rpcs.RANGE, {"key": "k"}), "KV.Range takes RangeRequest, not dict"),
+        ((rpcs.RANGE, PutRequest()), "KV.Range takes RangeRequest, not PutRequest"),
+        ((rpcs.WATCH, WatchRequest()), "Watch.Watch is a stream, and call is for calls with one answer"),
+    ],
+    ids=["rpc", "dict", "request", "stream"],
+)
+def test_a_call_that_is_none_is_named(loose: Any, arguments: tuple[Any, ...], text: str) -> None:  # noqa: ANN401
+    with pytest.raises(TypeError, match=text):
+        loose.call(*arguments)
+
+
+@ensureDeferred
+async def test_a_stopped_client_is_not_started_again(make_client: MakeClient) -> None:
+    client = make_client()
+    await client.stopService()
+    with pytest.raises(ServiceStopped, match="was stopped and cannot be started again: make a new one"):
+        client.startService()
 
 
 @ensureDeferred

@@ -17,7 +17,6 @@ from twisted_etcd.errors import (
     LeaseNotFound,
     LeaseProvided,
     RequestTooLarge,
-    ResourceExhausted,
     ValueProvided,
 )
 from twisted_etcd.schema.kv import KeyValue, RangeResponse, SortOrder, SortTarget
@@ -381,9 +380,10 @@ async def test_a_value_over_the_servers_limit_is_refused_and_the_client_goes_on(
     with pytest.raises(RequestTooLarge) as raised:
         await client.put(prefix + "k", b"x" * (1536 * 1024 + 100))
     assert "raise the server's --max-request-bytes" in str(raised.value)
-    # Far beyond it, what refuses is in front of etcd, and gives no reason of etcd's.
-    with pytest.raises(ResourceExhausted):
+    # Far beyond it, what refuses is in front of etcd, and has other words.
+    with pytest.raises(RequestTooLarge) as raised:
         await client.put(prefix + "k", b"x" * (3 * 1024 * 1024))
+    assert "raise the server's --max-request-bytes" in str(raised.value)
     assert (await client.get(prefix + "k")).count == 0
 
 

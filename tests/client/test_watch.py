@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
 from tests.client.script import events, outcome, revisions
@@ -185,6 +186,22 @@ def test_a_callback_that_fails_later_ends_the_watch_and_gets_nothing_more(logged
     watch.deliver(batch(3))
     assert seen == [1]
     assert [failure.value for failure in logged_errors.flush(ValueError)] == [error]
+
+
+def test_what_ends_a_watch_with_a_callback_is_logged_and_its_stop_is_not() -> None:
+    for reason, lines in (
+        (COMPACTED, ["<Watch of b'k', ended> has ended: mvcc: required revision has been compacted"]),
+        (ServiceStopped("the client was stopped"), []),
+    ):
+        watch, _ = new_watch(lambda _: None)
+        with capturedLogs() as logs:
+            watch.finished(Failure(reason))
+        said = [(event["log_level"].name, formatEvent(event).partition(" (etcd")[0]) for event in logs]
+        assert said == [("warn", line) for line in lines]
+    watch, _ = new_watch(lambda _: None)
+    with capturedLogs() as logs:
+        watch.stop()
+    assert logs == []
 
 
 # --- ends -----------------------------------------------------------------------------------------------------------

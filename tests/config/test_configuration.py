@@ -118,3 +118,8 @@ def test_a_change_shows_no_value_in_its_repr() -> None:
         key="app/db", new_value=b"a secret", old_value=b"a secret", change_type=ChangeType.MODIFIED, revision=8
     )
     assert repr(change) == "ConfigChange('app/db', modified, revision 8)"
+
+
+def test_a_key_that_is_no_text_is_named(configured: Configured) -> None:
+    with pytest.raises(TypeError, match="a configuration key must be str, not bytes"):
+        configured.configuration.load(b"app/db")  # type: ignore[arg-type]

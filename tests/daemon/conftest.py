@@ -10,13 +10,12 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.logger import globalLogPublisher
 
-from tests.daemon.running import Said, Twistd
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.daemon.daemon import TAKEN_NAMES, Daemon
 from twisted_etcd.daemon.hosting import make_services
 from twisted_etcd.daemon.settings import load
+from twisted_etcd.schema.kv import KeyValue
 
 
 class RunDaemon(Protocol):
@@ -25,17 +24,7 @@ class RunDaemon(Protocol):
     def __call__(self, text: str, *, binary: Path | None = None, environ: dict[str, str] | None = None) -> Daemon: ...
 
 
-MakeTwistd = Callable[..., Twistd]
 MakeClient = Callable[..., EtcdClient]
-
-
-@pytest.fixture
-def said() -> Iterator[Said]:
-    """What is logged in the test."""
-    observer = Said()
-    globalLogPublisher.addObserver(cast("Any", observer))
-    yield observer
-    globalLogPublisher.removeObserver(cast("Any", observer))
 
 
 @pytest.fixture
@@ -66,21 +55,6 @@ def run_daemon(tmp_path: Path, gave_up: list[str]) -> Iterator[RunDaemon]:
 
 
 @pytest.fixture
-def make_twistd(tmp_path: Path) -> Iterator[MakeTwistd]:
-    """Processes of ``twistd``, in the test's own directory."""
-    processes: list[Twistd] = []
-
-    def make(*arguments: str, **options: Any) -> Twistd:  # noqa: ANN401 - as Twistd has them
-        processes.append(Twistd(tmp_path, *arguments, **options))
-        return processes[-1]
-
-    yield make
-    for process in processes:
-        process.kill("KILL")
-    _wait_for([Deferred.fromCoroutine(process.until_ended()) for process in processes])
-
-
-@pytest.fixture
 def make_client() -> Iterator[MakeClient]:
     """Clients that look at what daemons do."""
     clients: list[EtcdClient] = []
@@ -95,3 +69,9 @@ def make_client() -> Iterator[MakeClient]:
 
 def _wait_for(deferreds: Sequence[Deferred[Any]]) -> None:
     pytest_twisted.blockon(gatherResults(deferreds))
+
+
+async def value_at(client: EtcdClient, key: str) -> KeyValue | None:
+    """What is at a key."""
+    response = await client.get(key)
+    return response.kvs[0] if response.kvs else None

@@ -10,8 +10,8 @@ import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from tests.daemon.running import Said
 from tests.guards import LoggedErrors
+from tests.said import Said
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.config.configuration import ChangeType
 from twisted_etcd.daemon.caretaker import CARETAKER, Caretaker

@@ -13,13 +13,14 @@ from treq.client import HTTPClient
 from twisted.internet import reactor
 from twisted.web.client import Agent
 
-from tests.daemon.conftest import MakeClient, RunDaemon
+from tests.daemon.conftest import MakeClient, RunDaemon, value_at
 from tests.daemon.guests import Note
-from tests.daemon.running import Said, is_gone, value_at
 from tests.etcds import FreshEtcd
 from tests.gateway.authorities import Papers
 from tests.gateway.servers import Scripted, always_and_close, http_answer
 from tests.guards import LoggedErrors
+from tests.programs import is_gone
+from tests.said import Said
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.daemon.daemon import Daemon
 from twisted_etcd.embedded.ports import free_ports

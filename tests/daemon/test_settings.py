@@ -408,7 +408,11 @@ MISTAKES = [
     ),
     (
         "register: [{name: a/b, address: 'h:1'}]",
-        "f.yaml:1: register[0].name: expected a name without /, got 'a/b'",
+        "f.yaml:1: register[0].name: service name 'a/b' cannot be used; give one without '/' and white space",
+    ),
+    (
+        "register: [{name: a b, address: 'h:1'}]",
+        "f.yaml:1: register[0].name: service name 'a b' cannot be used; give one without '/' and white space",
     ),
     (
         "register: [{name: web, address: h}]",
@@ -451,6 +455,10 @@ MISTAKES = [
     ("watch: [a, ~]", "f.yaml:1: watch[1]: expected text, got nothing"),
     ("watch: [2024-01-01]", "f.yaml:1: watch[0]: expected text (put it in quotes), got 2024-01-01 (a date)"),
     ("watch: [a, b, a]", "f.yaml:1: watch: a stands twice"),
+    (
+        "watch:\n  - a\n  - /\n",
+        "f.yaml:3: watch[1]: configuration key '/' is empty; give a path such as 'app/database'",
+    ),
     # services
     ("services: [{name: x}]", "f.yaml:1: services[0].class: is missing"),
     (

@@ -10,8 +10,8 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import gatherResults
 
-from tests.daemon.conftest import MakeTwistd
-from tests.daemon.running import Said, deferred
+from tests.programs import TWISTD, Run
+from tests.said import Said
 from twisted_etcd.daemon.daemon import Daemon
 from twisted_etcd.daemon.tap import Options, makeService
 
@@ -75,27 +75,25 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_twistd_knows_the_daemon_and_tells_its_options(make_twistd: MakeTwistd) -> None:
-    listed, helped = make_twistd("--help"), make_twistd("etcdservice", "--help")
-    assert await gatherResults([deferred(each.until_ended()) for each in (listed, helped)]) == [0, 0]
+async def test_twistd_knows_the_daemon_and_tells_its_options(run: Run) -> None:
+    listed, helped = run(*TWISTD, "--help"), run(*TWISTD, "etcdservice", "--help")
+    assert await gatherResults([each.ended() for each in (listed, helped)]) == [0, 0]
     assert "etcdservice" in listed.text
     for option in ("-c, --config=", "-e, --endpoints=", "--embedded", "--data-dir=", "--etcd-binary=", "--check"):
         assert option in helped.text
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_check_says_what_a_good_file_means_and_what_is_wrong_with_a_bad_one(
-    directory: Path, make_twistd: MakeTwistd
-) -> None:
+async def test_a_check_says_what_a_good_file_means_and_what_is_wrong_with_a_bad_one(directory: Path, run: Run) -> None:
     config = settings_file(directory, GOOD)
     bad = directory / "bad.yaml"
     bad.write_text("etcd:\n  endpoint: http://127.0.0.1:2379\nwatch: app/database\n")
-    checked = make_twistd("etcdservice", "--config", config, "--check")
-    mistaken = make_twistd("etcdservice", "--config", "bad.yaml", "--check")
+    checked = run(*TWISTD, "etcdservice", "--config", config, "--check", ETCD_PASSWORD=PASSWORD)
+    mistaken = run(*TWISTD, "etcdservice", "--config", "bad.yaml", "--check")
     # Without -n it would go into the background.
-    started = make_twistd("etcdservice", "--config", "bad.yaml")
-    unknown = make_twistd("etcdservice", "--bogus")
-    ended = [deferred(each.until_ended()) for each in (checked, mistaken, started, unknown)]
+    started = run(*TWISTD, "etcdservice", "--config", "bad.yaml")
+    unknown = run(*TWISTD, "etcdservice", "--bogus")
+    ended = [each.ended() for each in (checked, mistaken, started, unknown)]
     assert await gatherResults(ended) == [0, 1, 1, 1]
     assert checked.lines[0] == "etcd at http://127.0.0.1:2379, http://127.0.0.1:2380"
     assert "hosts beside.Greeter as hello" in checked.lines

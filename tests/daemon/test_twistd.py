@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest_twisted
 
 from tests.daemon import guests
-from tests.daemon.conftest import MakeClient, MakeTwistd
-from tests.daemon.running import ALARMS, ForeignProcess, Twistd, is_gone, value_at
+from tests.daemon.conftest import MakeClient, value_at
+from tests.programs import TWISTD, ForeignProcess, Program, Run, is_gone, trouble_in
 from tests.wire import soon
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.schema.kv import EventType
@@ -32,22 +32,21 @@ def prepare(directory: Path, text: str = SETTINGS) -> None:
     shutil.copy(str(guests.__file__), directory / "guests.py")
 
 
-async def etcd_process(twistd: Twistd, times: int = 1) -> int:
+async def etcd_process(twistd: Program, times: int = 1) -> int:
     """The process id of the daemon's own etcd."""
     found = re.search(r"etcd is started as process (\d+)", await twistd.until("etcd is started as process", times))
     assert found is not None
     return int(found[1])
 
 
-async def endpoint_of(twistd: Twistd) -> str:
+async def endpoint_of(twistd: Program) -> str:
     found = re.search(r"Daemon#info\] etcd \S+ answers at (\S+)", await twistd.until("Daemon#info] etcd "))
     assert found is not None
     return found[1]
 
 
-def assert_ended_well(twistd: Twistd, directory: Path, *pids: int) -> None:
-    """The node first and etcd last, nothing left, and nothing that alarms anybody."""
-    assert [line for line in twistd.lines if any(alarm in line for alarm in ALARMS)] == []
+def assert_ended_well(twistd: Program, directory: Path, *pids: int) -> None:
+    """The node first and etcd last, and nothing left."""
     told = [n for n, line in enumerate(twistd.lines) if "diary: the last note is kept: True" in line]
     stopped = [n for n, line in enumerate(twistd.lines) if line.endswith("daemon.Daemon#info] stopped")]
     assert len(told) == len(stopped) == 1
@@ -58,11 +57,11 @@ def assert_ended_well(twistd: Twistd, directory: Path, *pids: int) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_an_embedded_etcd_is_announced_revived_stopped_last_and_keeps_data_and_address(
-    etcd_binary: Path, tmp_path: Path, make_twistd: MakeTwistd, make_client: MakeClient
+    etcd_binary: Path, tmp_path: Path, run: Run, make_client: MakeClient
 ) -> None:
     prepare(tmp_path)
     arguments = ("-n", "etcdservice", "--config", "settings.yaml", "--embedded", "--data-dir", "data")
-    first = make_twistd(*arguments, "--etcd-binary", str(etcd_binary))
+    first = run(*TWISTD, *arguments, "--etcd-binary", str(etcd_binary))
     endpoint = await endpoint_of(first)
     await first.until(f"etcdctl --endpoints={endpoint} put greeting hello")
     await first.until(RUNS)
@@ -78,32 +77,30 @@ async def test_an_embedded_etcd_is_announced_revived_stopped_last_and_keeps_data
     await client.put("/config/app/database", "a-secret")
     await first.until("The configuration app/database was created at revision ")
     assert await value_at(client, "/services/shop/127.0.0.1:80") is not None
-    first.kill("TERM")
-    assert await first.until_ended() == -signal.SIGTERM
+    await first.stop_well()
     assert_ended_well(first, tmp_path, before, after)
 
-    second = make_twistd(*arguments, "--etcd-binary", str(etcd_binary))
+    second = run(*TWISTD, *arguments, "--etcd-binary", str(etcd_binary))
     assert await endpoint_of(second) == endpoint
     await second.until("The configuration app/database is followed: 8 bytes")
     kept = await value_at(client, "/note")
     assert kept is not None
     assert kept.value == b"the end"
-    second.kill("INT")
-    assert await second.until_ended() == -signal.SIGINT
+    await second.stop_well(signal.SIGINT)
     assert_ended_well(second, tmp_path, await etcd_process(second))
     assert "a-secret" not in first.text + second.text
 
 
 @pytest_twisted.ensureDeferred
 async def test_it_goes_into_the_background_and_ends_by_its_pid_file(
-    etcd_server: EmbeddedEtcd, prefix: str, tmp_path: Path, make_twistd: MakeTwistd, make_client: MakeClient
+    etcd_server: EmbeddedEtcd, prefix: str, tmp_path: Path, run: Run, make_client: MakeClient
 ) -> None:
     client = make_client(etcd_server.endpoint)
     prepare(tmp_path, SETTINGS.replace("/note", f"{prefix}note") + f"etcd: {{service_prefix: {prefix}}}\n")
     watch = client.watch(prefix, prefix=True)
     await soon(watch.ready)
-    twistd = make_twistd("--logfile", "log", "etcdservice", "-c", "settings.yaml", "-e", etcd_server.endpoint)
-    assert await twistd.until_ended() == 0
+    twistd = run(*TWISTD, "--logfile", "log", "etcdservice", "-c", "settings.yaml", "-e", etcd_server.endpoint)
+    assert await twistd.ended() == 0
     assert twistd.text == ""
     registered = (await soon(watch.next())).events[0]
     assert (registered.type, registered.kv.key.decode()) == (EventType.PUT, f"{prefix}shop/127.0.0.1:80")
@@ -118,38 +115,34 @@ async def test_it_goes_into_the_background_and_ends_by_its_pid_file(
     ]
     log = (tmp_path / "log").read_text()
     assert RUNS in log
-    assert [alarm for alarm in ALARMS if alarm in log] == []
+    assert trouble_in(log) == []
     assert not (tmp_path / "twistd.pid").exists()
     await watch.stop()
 
 
 @pytest_twisted.ensureDeferred
-async def test_sigterm_while_etcd_is_being_started_ends_both(tmp_path: Path, make_twistd: MakeTwistd) -> None:
+async def test_sigterm_while_etcd_is_being_started_ends_both(tmp_path: Path, run: Run) -> None:
     binary = tmp_path / "etcd"
     binary.write_text(f"#!{sys.executable}\nimport signal\nprint('silent', flush=True)\nsignal.pause()\n")
     binary.chmod(0o755)
-    twistd = make_twistd("-n", "etcdservice", "--embedded", "--etcd-binary", "./etcd")
+    twistd = run(*TWISTD, "-n", "etcdservice", "--embedded", "--etcd-binary", "./etcd")
     pid = await etcd_process(twistd)
     await twistd.until("silent")
-    twistd.kill("TERM")
-    assert await twistd.until_ended() == -signal.SIGTERM
-    twistd.assert_quiet()
+    await twistd.stop_well()
     assert is_gone(pid)
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_etcd_that_dies_at_its_start_ends_the_daemon_with_status_1(
-    tmp_path: Path, make_twistd: MakeTwistd
-) -> None:
+async def test_an_etcd_that_dies_at_its_start_ends_the_daemon_with_status_1(tmp_path: Path, run: Run) -> None:
     binary = tmp_path / "etcd"
     binary.write_text("#!/bin/sh\necho the disk is full\nexit 3\n")
     binary.chmod(0o755)
-    twistd = make_twistd("-n", "etcdservice", "--embedded", "--etcd-binary", "./etcd")
+    twistd = run(*TWISTD, "-n", "etcdservice", "--embedded", "--etcd-binary", "./etcd")
     # So early that no reactor runs yet.
     (tmp_path / "file").write_text("")
-    early = make_twistd("-n", "--pidfile=", "etcdservice", "--embedded", "--data-dir", "file/data")
-    assert await twistd.until_ended() == 1
-    assert await early.until_ended() == 1
+    early = run(*TWISTD, "-n", "--pidfile=", "etcdservice", "--embedded", "--data-dir", "file/data")
+    assert await twistd.ended() == 1
+    assert await early.ended() == 1
     assert "#critical] The daemon cannot start: etcd (" in await twistd.until(
         "did not come up: it ended with exit code 3"
     )

@@ -25,7 +25,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from tests.guards import LoggedErrors
-from twisted_etcd.embedded.process import EmbeddedEtcd, ProcessReactor, etcd_environment
+from twisted_etcd.embedded.process import EmbeddedEtcd, ProcessReactor
 from twisted_etcd.errors import ServiceStopped, StartFailed
 
 BINARY = "/opt/etcd"
@@ -283,6 +283,7 @@ def test_how_to_reach_it_is_told_in_commands_to_type(world: World) -> None:
         f"  etcdctl --endpoints={url} put greeting hello",
         f"  etcdctl --endpoints={url} get --prefix ''",
         f"  curl {url}/version",
+        f'  curl {url}/v3/kv/put -d \'{{"key": "Z3JlZXRpbmc=", "value": "aGVsbG8="}}\'',
         f'  curl {url}/v3/kv/range -d \'{{"key": "Z3JlZXRpbmc="}}\'',
     ]
 
@@ -514,6 +515,19 @@ def test_a_stop_during_the_start_ends_the_process_and_the_wait(world: World) -> 
     assert isinstance(failure_of(ready), ServiceStopped)
 
 
+def test_who_asks_during_the_stop_learns_of_it_and_who_asks_afterwards_waits_for_the_next_start(world: World) -> None:
+    process = world.runs()
+    stopped = world.etcd.stopService()
+    ready = world.etcd.when_ready()
+    assert not ready.called
+    process.ends(0)
+    assert stopped.called
+    assert isinstance(failure_of(ready), ServiceStopped)
+    again = world.etcd.when_ready()
+    world.runs()
+    assert again.called
+
+
 def test_a_stop_between_a_death_and_the_restart_fires_at_once(world: World) -> None:
     world.runs()
     directory = Path(world.process.flag("data-dir")).parent
@@ -595,6 +609,16 @@ def test_a_broken_memory_of_ports_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "ports.json").read_text().startswith('{"client":')
 
 
+def test_ports_that_cannot_be_remembered_are_used_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "ports.json").symlink_to(tmp_path / "no" / "such")
+    world = World(data_dir=tmp_path)
+    world.runs()
+    assert "ports.json" in caplog.text
+    world.stops()
+
+
 def test_a_directory_that_cannot_be_made_fails_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     world = World(data_dir=tmp_path / "file")
@@ -628,12 +652,3 @@ def test_settings_for_another_etcd_are_kept_from_ours() -> None:
     assert process.env["HOME"] == "/root"
     assert process.env["ETCDCTL_API"] == "3"
     world.stops()
-
-
-@pytest.mark.parametrize(("machine", "architecture"), [("aarch64", "arm64"), ("armv7l", "arm"), ("riscv64", "riscv64")])
-def test_older_versions_are_told_to_run_on_rarer_machines(machine: str, architecture: str) -> None:
-    assert etcd_environment({}, machine) == {"ETCD_UNSUPPORTED_ARCH": architecture}
-
-
-def test_on_x86_nothing_needs_telling() -> None:
-    assert etcd_environment({"A": "b"}, "x86_64") == {"A": "b"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.examples.programs import EXAMPLES
 from tests.examples.test_scripts import SCRIPTS
+from tests.programs import EXAMPLES
 
 #: Which test runs a file that is no script.
 OTHERS = {

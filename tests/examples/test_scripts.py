@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
-from tests.examples.programs import Run
+from tests.programs import EXAMPLES, Run, trouble_in
 from tests.wire import Listener
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.embedded.process import EmbeddedEtcd
@@ -96,7 +96,7 @@ async def test_a_script_does_what_it_says_and_leaves_nothing_behind(
     script: str, expected: str, run: Run, etcd_server: EmbeddedEtcd, client: EtcdClient
 ) -> None:
     before = await keys(client)
-    program = run(f"{script}.py", etcd_server.endpoint)
+    program = run(str(EXAMPLES / f"{script}.py"), etcd_server.endpoint)
     await program.end_well()
     assert_said(program.lines, expected)
     assert await keys(client) - before == set()
@@ -107,7 +107,7 @@ async def test_instances_are_registered_and_discovered_and_leave(
     run: Run, etcd_server: EmbeddedEtcd, client: EtcdClient
 ) -> None:
     before = await keys(client)
-    program = run("register_and_discover.py", ETCD_ENDPOINTS=etcd_server.endpoint)
+    program = run(str(EXAMPLES / "register_and_discover.py"), ETCD_ENDPOINTS=etcd_server.endpoint)
     await program.end_well()
     # The workers and the dispatcher are told independently of each other.
     assert_said([line for line in program.lines if not line.startswith("Worker")], DISPATCHER)
@@ -117,10 +117,10 @@ async def test_instances_are_registered_and_discovered_and_leave(
 
 @pytest_twisted.ensureDeferred
 async def test_without_etcd_a_script_says_so_and_fails(run: Run) -> None:
-    programs = [run(f"{script}.py", "http://127.0.0.1:1") for script in SCRIPTS]
+    programs = [run(str(EXAMPLES / f"{script}.py"), "http://127.0.0.1:1") for script in SCRIPTS]
     for program in programs:
         assert await program.ended() == 1, program.story("did not fail")
-        assert "Unavailable: " in program.errors.splitlines()[-1], program.story("does not say why")
+        assert "Unavailable: " in program.errors[-1], program.story("does not say why")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -129,11 +129,11 @@ async def test_ctrl_c_ends_a_script_that_waits_for_etcd(script: str, run: Run) -
     # It accepts connections, and says nothing.
     silent = Listener()
     try:
-        program = run(f"{script}.py", f"http://{silent.authority}")
+        program = run(str(EXAMPLES / f"{script}.py"), f"http://{silent.authority}")
         await silent.peer()
         program.send(signal.SIGINT)
         # A call that it waited for may have failed by that; asyncio's is never told.
         assert await program.ended() in {0, 1}, program.story("failed")
-        assert program.trouble() == [], program.story("did not end well")
+        assert trouble_in(program.text) == [], program.story("did not end well")
     finally:
         await silent.close()

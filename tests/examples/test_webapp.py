@@ -12,8 +12,8 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
-from tests.etcds import http_client
-from tests.examples.programs import EXAMPLES, TWISTD, Program, Run, one_etcd
+from tests.etcds import http_client, one_etcd
+from tests.programs import EXAMPLES, TWISTD, Program, Run
 from tests.wire import Listener
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.embedded.process import EmbeddedEtcd
@@ -75,14 +75,14 @@ async def assert_serves(program: Program, client: EtcdClient) -> None:
 @pytest_twisted.ensureDeferred
 async def test_the_tac_file_serves(run: Run, webapp: Path, etcd_server: EmbeddedEtcd, client: EtcdClient) -> None:
     environment = {"PYTHONPATH": ".", "WEBAPP_LISTEN": ANYWHERE, "ETCD_ENDPOINTS": etcd_server.endpoint}
-    await assert_serves(run(*TWISTD, "--python", "webapp.tac", directory=webapp, **environment), client)
+    await assert_serves(run(*TWISTD, "--nodaemon", "--python", "webapp.tac", directory=webapp, **environment), client)
 
 
 @one_etcd
 @pytest_twisted.ensureDeferred
 async def test_the_command_serves(run: Run, webapp: Path, etcd_server: EmbeddedEtcd, client: EtcdClient) -> None:
     options = ("--listen", ANYWHERE, "--endpoints", etcd_server.endpoint)
-    await assert_serves(run(*TWISTD, "webapp", *options, directory=webapp, PYTHONPATH="."), client)
+    await assert_serves(run(*TWISTD, "--nodaemon", "webapp", *options, directory=webapp, PYTHONPATH="."), client)
 
 
 @one_etcd
@@ -91,7 +91,7 @@ async def test_it_ends_where_it_cannot_listen(run: Run, webapp: Path, etcd_serve
     taken = Listener()
     try:
         options = ("--listen", f"tcp:{taken.port}:interface=127.0.0.1", "--endpoints", etcd_server.endpoint)
-        program = run(*TWISTD, "webapp", *options, directory=webapp, PYTHONPATH=".")
+        program = run(*TWISTD, "--nodaemon", "webapp", *options, directory=webapp, PYTHONPATH=".")
         await program.line("service WebApp refuses to start")
         await program.line("CannotListenError")
         assert await program.ended() == 0, program.story("failed")
@@ -102,6 +102,6 @@ async def test_it_ends_where_it_cannot_listen(run: Run, webapp: Path, etcd_serve
 @pytest_twisted.ensureDeferred
 async def test_it_waits_for_an_etcd_that_is_away_and_can_be_stopped_meanwhile(run: Run, webapp: Path) -> None:
     environment = {"PYTHONPATH": ".", "WEBAPP_LISTEN": ANYWHERE, "ETCD_ENDPOINTS": "http://127.0.0.1:1"}
-    program = run(*TWISTD, "--python", "webapp.tac", directory=webapp, **environment)
+    program = run(*TWISTD, "--nodaemon", "--python", "webapp.tac", directory=webapp, **environment)
     await program.line("'/config/webapp/banner' cannot be read, and is tried again")
     await program.stop_well()

@@ -100,7 +100,7 @@ PUT_A = RequestOp(request_put=PutRequest(key=b"a", value=b"1"))
         (rpcs.PUT, PutRequest(key=b"a", lease=1, ignore_lease=True), errors.LeaseProvided, 3),
         (rpcs.PUT, PutRequest(key=b"a", lease=12345), errors.LeaseNotFound, 5),
         (rpcs.PUT, PutRequest(key=b"a", value=b"x" * 1_600_000), errors.RequestTooLarge, 3),
-        (rpcs.PUT, PutRequest(key=b"a", value=b"x" * 3_000_000), errors.ResourceExhausted, 8),
+        (rpcs.PUT, PutRequest(key=b"a", value=b"x" * 3_000_000), errors.RequestTooLarge, 3),
         (rpcs.TXN, TxnRequest(success=(PUT_A,) * 129), errors.TooManyOperations, 3),
         (rpcs.TXN, TxnRequest(success=(PUT_A, PUT_A)), errors.DuplicateKey, 3),
         (rpcs.RANGE, RangeRequest(key=b"a", revision=1 << 40), errors.FutureRevision, 11),

@@ -200,7 +200,13 @@ def test_only_messages_are_sent_and_only_requests_are_called() -> None:
         node.send("Recorder", {})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="only requests are called, and Note names no answer"):
         node.call("Recorder", Note())  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="a service's name or handle, not int"):
+    with pytest.raises(TypeError, match="only messages are sent, and str is no subclass of Message"):
+        node.call(Note(), "Recorder")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="Echo is a class, and what is sent is an object"):
+        node.call("Recorder", Echo)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a timeout must be a number of seconds, not str"):
+        node.call("Recorder", Echo(), "5")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a message goes to a service's name, or its handle, not to int"):
         node.send(7, Note())  # type: ignore[arg-type]
 
 

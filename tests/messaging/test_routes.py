@@ -251,7 +251,12 @@ def test_a_handler_with_other_parameters_is_an_error_of_the_class(function: Call
 
 
 @pytest.mark.parametrize(
-    ("classes", "words"), [((), "names no message class"), ((int,), "<class 'int'> is none"), ((Note(),), "is none")]
+    ("classes", "words"),
+    [
+        ((), "names no message class"),
+        ((int,), "<class 'int'> is none"),
+        ((Note(),), "is none: write @handles.SomeMessage"),
+    ],
 )
 def test_handles_takes_message_classes_alone(classes: tuple[Any, ...], words: str) -> None:
     with pytest.raises(TypeError, match=words):

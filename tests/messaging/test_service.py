@@ -456,6 +456,72 @@ def test_the_end_waits_for_handlers_that_take_their_time_to_be_cancelled() -> No
     assert story[-2:] == ["handler ended", "hooked on_exit STOPPING"]
 
 
+@pytest.mark.parametrize("called", [True, False])
+@pytest.mark.parametrize("cancelled_before", [True, False])
+def test_what_a_cancelled_handler_still_waits_for_is_not_cancelled_as_well(
+    *, called: bool, cancelled_before: bool
+) -> None:
+    clock = Clock()
+    tidying: Deferred[None] = Deferred()
+    story: list[str] = []
+
+    class Careful(MessageService):
+        @handles(Ask)
+        async def on_ask(self, _message: Ask) -> None:
+            try:
+                await Deferred()
+            finally:
+                await tidying
+                story.append("tidied up")
+
+    service = Careful("careful")
+    node = node_of(clock, service)
+    calling = node.call("careful", Ask()) if called else Deferred[None]()
+    if not called:
+        node.send("careful", Ask())
+    calling.addErrback(lambda _: None)
+    turn(clock)
+    if cancelled_before:
+        calling.cancel()
+    stopped = service.stopService()
+    assert peek(stopped) is PENDING
+    tidying.callback(None)
+    result_of(stopped)
+    assert story == ["tidied up"]
+    result_of(node.stopService())
+
+
+@pytest.mark.parametrize("called", [True, False])
+def test_a_handler_that_stops_its_own_service_is_one_under_way(*, called: bool) -> None:
+    clock = Clock()
+    story: list[str] = []
+    more: Deferred[None] = Deferred()
+
+    class Stopper(Hooked):
+        @handles(Ask)
+        async def on_ask(self, _message: Ask) -> None:
+            self.stopping = self.stopService()
+            try:
+                await Deferred()
+            finally:
+                await more
+                self.story.append("handler ended")
+
+    service = Stopper("hooked", story)
+    node = node_of(clock, service)
+    calling = node.call("hooked", Ask()) if called else None
+    if not called:
+        node.send("hooked", Ask())
+    turn(clock)
+    if calling is not None:
+        failure_of(calling, ServiceUnavailable)
+    assert peek(service.stopping) is PENDING
+    more.callback(None)
+    result_of(service.stopping)
+    assert story[-3:] == ["hooked on_stop STOPPING", "handler ended", "hooked on_exit STOPPING"]
+    result_of(node.stopService())
+
+
 def test_handlers_that_ignore_their_cancelling_are_left_alone_and_named(logged_errors: LoggedErrors) -> None:
     clock = Clock()
     more: Deferred[None] = Deferred()

@@ -119,6 +119,20 @@ def test_where_the_past_is_gone_it_reads_again_and_tells_the_difference(
     assert followed.told[1][0].old == kv("p/d", "4", 19)
 
 
+def test_an_error_of_who_is_told_ends_it_whatever_it_is(followed: Followed, logged_errors: LoggedErrors) -> None:
+    followed.loads(7)
+
+    def fails() -> None:
+        raise COMPACTED
+
+    followed.during_changed = fails
+    followed.watch.deliver(batch(put_event("p/a", "1", 8)))
+    followed.etcd.take("stop of a watch").answer.callback(None)
+    assert failure_of(followed.follower.ended, Compacted) is COMPACTED
+    assert followed.etcd.asked == []
+    logged_errors.flush(Compacted)
+
+
 def test_a_second_reading_that_shows_no_difference_tells_nothing(followed: Followed) -> None:
     followed.loads(7, kv("p/a", "1", 3))
     followed.watch_ends(COMPACTED)

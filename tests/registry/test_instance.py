@@ -31,6 +31,12 @@ def test_fields_that_are_missing_have_their_defaults_and_unknown_ones_are_passed
     assert decode_instance(b' {"address": "h", "port": 1, "zone": "a"}') == Instance(address="h", port=1)
 
 
+def test_what_has_no_id_is_told_from_the_others_by_its_address() -> None:
+    assert Instance(address="h", port=1).id == "h:1"
+    assert Instance(address="::1", port=1).id == "[::1]:1"
+    assert decode_instance(b'{"address": "h", "port": 1}').id == "h:1"
+
+
 @pytest.mark.parametrize(
     ("value", "address", "port"),
     [

@@ -48,6 +48,11 @@ def test_a_name_that_cannot_be_a_part_of_a_key_is_refused_everywhere(name: str) 
         assert str(refused.value) == words
 
 
+def test_a_ttl_that_is_no_number_is_named() -> None:
+    with pytest.raises(TypeError, match="ttl must be an int, not str"):
+        registry().registration("shop", AT, ttl="10", changed=ignore)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("ttl", [0, -1])
 def test_a_ttl_of_nothing_is_refused(ttl: int) -> None:
     with pytest.raises(InvalidSettings, match=f"ttl of service 'shop' must be at least 1 second, not {ttl}"):

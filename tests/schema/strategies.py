@@ -51,6 +51,7 @@ def _of(hint: object, depth: int) -> st.SearchStrategy[Any]:
         (present,) = set(get_args(hint)) - {NoneType}
         deep_enough = depth == 0 and issubclass(present, Message)
         return st.none() if deep_enough else st.none() | _of(present, depth)
+    assert isinstance(hint, type)
     if issubclass(hint, Message):
         return messages(hint, max(0, depth - 1))
     return st.sampled_from(hint) if issubclass(hint, Enum) else PLAIN[hint]

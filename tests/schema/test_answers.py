@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback
+from typing import Any
 
 import msgspec
 import pytest
@@ -102,6 +103,7 @@ def test_a_value_that_is_not_text_does_not_reach_the_traceback() -> None:
 
 
 def test_errors_can_be_written_in_every_shape() -> None:
+    frame: StreamFrame[Any]
     # What a server that speaks for etcd in tests needs.
     for frame in (
         StreamFrame(code=14, message=NO_LEADER),

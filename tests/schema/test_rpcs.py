@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -10,10 +9,8 @@ import pytest
 import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
 
-from tests.conftest import FreshEtcd
-from tests.etcds import http_client
+from tests.etcds import FreshEtcd, http_client
 from tests.schema.gateways import GENERATIONS, LIBERAL, Generation, as_json
 from tests.schema.strategies import EXTREMES, PROFILE, messages
 from twisted_etcd.schema import rpcs
@@ -160,7 +157,7 @@ def test_streams_are_known_as_such(rpc: RPC[Any, Any]) -> None:
 
 @EVERY_GENERATION
 @EVERY_CALL
-def test_an_answer_decodes_to_what_the_server_meant(rpc: RPC[Any, Any], generation: Generation) -> None:
+def test_an_answer_decodes_to_what_the_server_meant(rpc: RPC[Any, Response], generation: Generation) -> None:
     @PROFILE
     @given(messages(rpc.response))
     def check(meant: Message) -> None:
@@ -173,7 +170,7 @@ def test_an_answer_decodes_to_what_the_server_meant(rpc: RPC[Any, Any], generati
 
 
 @EVERY_CALL
-def test_a_request_says_what_is_set_and_nothing_else(rpc: RPC[Any, Any]) -> None:
+def test_a_request_says_what_is_set_and_nothing_else(rpc: RPC[Message, Any]) -> None:
     @PROFILE
     @given(messages(rpc.request))
     def check(request: Message) -> None:
@@ -317,19 +314,17 @@ UNSAFE = {"Cluster.MemberRemove", "Cluster.MemberUpdate", "Cluster.MemberPromote
 NAMED: dict[str, Message] = {"Lock.Lock": LockRequest(b"lock"), "Election.Campaign": CampaignRequest(b"election")}
 
 
-@pytest_twisted.inlineCallbacks
-def test_real_servers_have_every_path_and_answer_what_decodes(
-    fresh_etcd: FreshEtcd,
-) -> Iterator[Deferred[Any]]:
-    server = yield fresh_etcd()
+@pytest_twisted.ensureDeferred
+async def test_real_servers_have_every_path_and_answer_what_decodes(fresh_etcd: FreshEtcd) -> None:
+    server = await fresh_etcd()
     client = http_client()
     missing = set()
     for rpc in ALL:
         if rpc.stream is not Stream.NONE:
             continue
         request = b"{" if rpc.name in UNSAFE else rpc.encode(NAMED.get(rpc.name, rpc.request()))
-        response = yield client.post(server.endpoint + rpc.path, data=request, timeout=20)
-        body = yield response.content()
+        response = await client.post(server.endpoint + rpc.path, data=request, timeout=20)
+        body = await response.content()
         if response.code == 200:
             assert isinstance(rpc.decode(body), rpc.response)
         elif body.strip() == b"Not Found" or decode_error(body).message == "Not Found":

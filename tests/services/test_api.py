@@ -15,6 +15,7 @@ from tests.wire import Event, soon
 from twisted_etcd.config.configuration import ChangeType
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.errors import EmptyKey, InvalidSettings, ServiceStopped, ServiceUnavailable, UnhandledMessage
+from twisted_etcd.messaging.lifecycle import State
 from twisted_etcd.messaging.service import MessageService
 from twisted_etcd.registry.instance import Instance
 from twisted_etcd.services.api import ConfigWatch, EtcdApi
@@ -43,6 +44,17 @@ class Changes:
 @pytest.fixture(params=["service", "node"])
 def api(request: pytest.FixtureRequest, world: World) -> EtcdApi:
     return EtcdApi(world.caller if request.param == "service" else world.node)
+
+
+@ensureDeferred
+async def test_what_cannot_be_called_or_call_is_named(world: World) -> None:
+    loose: Any = EtcdApi
+    with pytest.raises(TypeError, match="on behalf of a Node or a MessageService, not of EtcdClient"):
+        loose(world.client)
+    with pytest.raises(TypeError, match="on behalf of a Node or a MessageService, not of FromThread"):
+        loose(world.node.from_thread)
+    with pytest.raises(TypeError, match="callback must be a function that takes an EtcdConfigChangedMsg, not NoneType"):
+        loose(world.node).watch_config("app/db", None)
 
 
 # --- every method ---------------------------------------------------------------------------------------------------
@@ -226,6 +238,28 @@ async def test_a_watch_ends_with_the_service_that_asked_for_it(world: World) -> 
     assert watch.parent is None
     assert world.etcd.watch_count == 1
     await soon(outsiders.stop())
+
+
+@ensureDeferred
+async def test_it_ends_quietly_when_its_callback_takes_its_time_to_end(world: World) -> None:
+    tidying: Deferred[None] = Deferred()
+    changes = Changes()
+
+    async def callback(message: EtcdConfigChangedMsg) -> None:
+        changes(message)
+        try:
+            await Deferred()
+        finally:
+            await tidying
+
+    api = EtcdApi(world.caller)
+    watch = await soon(api.watch_config("app", callback))
+    await soon(api.set_config("app", "1"))
+    await changes.values(1)
+    await soon(world.caller.stopService())
+    assert watch.state is State.STOPPING
+    tidying.callback(None)
+    await soon(watch.ended)
 
 
 @ensureDeferred

@@ -9,10 +9,9 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.logger import globalLogPublisher
 
-from tests.daemon.running import Said
 from tests.guards import LoggedErrors
+from tests.said import Said
 from tests.services.world import fails
 from tests.wire import soon
 from twisted_etcd.client.client import EtcdClient
@@ -58,15 +57,6 @@ def make_node(prefix: str) -> Iterator[MakeNode]:
     yield make
     for node in nodes:
         pytest_twisted.blockon(soon(node.stopService()))
-
-
-@pytest.fixture
-def said() -> Iterator[Said]:
-    """What is logged in the test."""
-    observer = Said()
-    globalLogPublisher.addObserver(cast("Any", observer))
-    yield observer
-    globalLogPublisher.removeObserver(cast("Any", observer))
 
 
 @pytest_twisted.ensureDeferred

@@ -9,6 +9,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from tests.etcds import FreshEtcd
 from tests.messaging.common import Note
@@ -75,6 +76,24 @@ async def test_an_interval_that_cannot_be_used_is_named(interval: float) -> None
     with pytest.raises(InvalidSettings, match="heartbeat_check_interval must be more than 0 seconds, not "):
         EtcdService(client, Clock(), heartbeat_check_interval=interval)
     await client.stopService()
+
+
+@ensureDeferred
+async def test_arguments_of_the_wrong_type_are_named() -> None:
+    loose: Any = EtcdService
+    with pytest.raises(TypeError, match="the first argument of EtcdService must be an EtcdClient, not Clock"):
+        loose(Clock(), None)
+    client = EtcdClient(cast("Any", reactor))
+    with pytest.raises(TypeError, match="heartbeat_check_interval must be a number of seconds, not str"):
+        loose(client, Clock(), heartbeat_check_interval="30")
+    await client.stopService()
+
+
+@ensureDeferred
+async def test_a_subscriber_that_is_neither_name_nor_handle_is_named(world: World) -> None:
+    request: Any = EtcdWatchReq(key="k", subscriber=cast("Any", world.caller))
+    error = await fails(TypeError, world.node.call(ETCD_SERVICE, request))
+    assert str(error) == "who is to be told is named by a service's name, or its handle, not by Caller"
 
 
 @ensureDeferred
@@ -258,8 +277,11 @@ async def test_a_client_that_stops_first_leaves_nothing_behind_either(etcd_serve
     for each in services:
         each.setServiceParent(node)
     client.setServiceParent(node)
-    node.startService()
-    await soon(node.when_started())
+    with capturedLogs() as logs:
+        node.startService()
+        await soon(node.when_started())
+    warning = f"{client!r} comes after EtcdService in the node, and is stopped before it: set its parent first"
+    assert [formatEvent(event) for event in logs if event["log_level"] is LogLevel.warn] == [warning]
     await caller.ask(EtcdWatchReq(key=prefix, prefix=True))
     request = EtcdServiceRegisterReq(service_name="shop", service_address="10.0.0.7:80", heartbeat_to="Caller")
     await caller.ask(request)

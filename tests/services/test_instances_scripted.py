@@ -9,10 +9,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tests.guards import LoggedErrors
-from tests.messaging.common import failure_of, result_of
+from tests.messaging.common import PENDING, failure_of, peek, result_of
 from tests.scripted import ScriptedClient, found, kv
 from twisted_etcd.client.lease import Lease
-from twisted_etcd.errors import OutcomeUnknown, Unavailable
+from twisted_etcd.errors import OutcomeUnknown, ServiceStopped, Unavailable
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.messaging.messages import Message
 from twisted_etcd.moment import Moment
@@ -25,10 +25,13 @@ from twisted_etcd.services.messages import (
     EtcdServiceHeartbeatResp,
     EtcdServiceRegisterReq,
     EtcdServiceRegisterResp,
+    EtcdServiceUnregisterReq,
+    EtcdServiceUnregisterResp,
 )
 from twisted_etcd.services.subscriptions import Subscriptions
 
 AT = "10.0.0.7:80"
+AWAY = Unavailable("etcd is away")
 PATH = f"/services/shop/{AT}"
 
 
@@ -134,3 +137,44 @@ def test_a_heartbeat_between_two_leases_is_no_success(kept: Kept) -> None:
     assert kept.reports() == [True, False]
     beating = kept.instances.heartbeat(EtcdServiceHeartbeatReq("shop", AT))
     assert result_of(Deferred.fromCoroutine(beating)) == EtcdServiceHeartbeatResp(success=False, ttl=0)
+
+
+def test_a_replacement_that_fails_while_it_is_replaced_itself_takes_nothing_away(kept: Kept) -> None:
+    first = kept.registered()
+    failing, replacing = kept.register(), kept.register()
+    kept.etcd.take("lease").fails(AWAY)
+    failure_of(failing, Unavailable)
+    [asked] = kept.etcd.asked
+    assert asked.what == "lease"
+    kept.etcd.take("lease").fails(AWAY)
+    failure_of(replacing, Unavailable)
+    # What is left is the first one.
+    kept.etcd.take("get").answer.callback(found(9, kv(PATH, "", 5, first.id)))
+    assert kept.etcd.asked == []
+    assert len(kept.instances) == 1
+    assert kept.reports()[-1] is True
+
+
+def test_of_two_that_replace_each_other_and_fail_nothing_is_left(kept: Kept) -> None:
+    failing, replacing = kept.register(), kept.register()
+    for registering in (failing, replacing):
+        kept.etcd.take("lease").fails(AWAY)
+        failure_of(registering, Unavailable)
+    assert kept.etcd.asked == []
+    assert len(kept.instances) == 0
+
+
+def test_what_is_unregistered_while_it_is_replaced_is_gone_when_that_is_answered(kept: Kept) -> None:
+    first = kept.registered()
+    replacing = kept.register()
+    message = EtcdServiceUnregisterReq("shop", AT)
+    unregistering = Deferred.fromCoroutine(kept.instances.unregister(message))
+    assert kept.etcd.take("lease").cancelled
+    failure_of(replacing, ServiceStopped)
+    revoking = kept.etcd.take("revoke")
+    assert revoking.args == (first.id,)
+    assert peek(unregistering) is PENDING
+    revoking.answer.callback(None)
+    assert result_of(unregistering) == EtcdServiceUnregisterResp(success=True)
+    assert kept.etcd.asked == []
+    assert len(kept.instances) == 0

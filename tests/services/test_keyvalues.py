@@ -187,3 +187,9 @@ async def test_a_service_of_another_name_answers_as_well(
     world = await make_world(etcd_server.endpoint, name="second")
     await soon(world.node.call("second", EtcdSetReq(prefix + "k", "v")))
     assert (await soon(world.node.call("second", EtcdGetReq(prefix + "k")))).value == b"v"
+
+
+@ensureDeferred
+async def test_one_key_is_not_taken_for_the_keys_of_its_letters(world: World) -> None:
+    error = await fails(TypeError, world.caller.call(ETCD_SERVICE, EtcdBatchGetReq("abc")))  # type: ignore[arg-type]
+    assert str(error) == "keys must be a list or a tuple of keys, not str"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, fail
@@ -20,6 +20,7 @@ from twisted_etcd.client.kv import (
     PutOptions,
     RangeOptions,
     delete_request,
+    is_time,
     put_request,
     range_request,
     to_int,
@@ -41,6 +42,7 @@ from twisted_etcd.gateway.gateway import (
 from twisted_etcd.gateway.tls import TLSSettings
 from twisted_etcd.keys import KeyRange
 from twisted_etcd.moment import Moment
+from twisted_etcd.reactor_thread import check_reactor_thread
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.common import Message
 from twisted_etcd.schema.kv import (
@@ -64,7 +66,7 @@ from twisted_etcd.schema.lease import (
     LeaseTimeToLiveRequest,
     LeaseTimeToLiveResponse,
 )
-from twisted_etcd.schema.rpcs import RPC
+from twisted_etcd.schema.rpcs import RPC, Stream
 from twisted_etcd.schema.watch import FilterType, WatchCreateRequest
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ ResponseT = TypeVar("ResponseT", bound=Message)
 
 #: Seconds that ``stopService`` gives leases to be revoked and watches to be cancelled, unless told otherwise.
 STOP_TIMEOUT = 5.0
+#: For other threads.
+INSTEAD = "blockingCallFromThread of twisted.internet.threads, or a node's from_thread,"
 
 
 class EtcdClient(Service):
@@ -104,6 +108,10 @@ class EtcdClient(Service):
     :param revoke_leases: whether ``stopService`` revokes the leases of :meth:`lease`.
     :param random: gives numbers from 0 up to 1; for the waits between attempts.
     :raises InvalidSettings: where one of these cannot be used; the error names it.
+    :raises TypeError: where one is of the wrong type; the error names it.
+
+    All of it is for the reactor's thread, and raises :exc:`RuntimeError` in another one; there, use
+    ``threads.blockingCallFromThread`` of Twisted's, or ``node.from_thread``.
     """
 
     def __init__(
@@ -122,22 +130,23 @@ class EtcdClient(Service):
         revoke_leases: bool = True,
         random: Callable[[], float] = random.random,
     ) -> None:
-        if (username is None) != (password is None):
-            msg = "username and password belong together: give both or neither"
+        if not IReactorTime.providedBy(reactor):
+            msg = f"the first argument of EtcdClient must be the reactor, not {type(reactor).__name__}"
+            raise TypeError(msg)
+        for what, seconds in (("connect_timeout", connect_timeout), ("request_timeout", request_timeout)):
+            if not is_time(seconds, what) or seconds == 0:
+                msg = f"{what} must be more than 0 seconds, and finite, not {seconds!r}"
+                raise InvalidSettings(msg)
+        if not is_time(stop_timeout, "stop_timeout"):
+            msg = f"stop_timeout must be at least 0 seconds, and finite, not {stop_timeout!r}"
             raise InvalidSettings(msg)
-        for what, seconds in (
-            ("connect_timeout", connect_timeout),
-            ("request_timeout", request_timeout),
-            ("max_connections", max_connections),
-        ):
-            if seconds <= 0:
-                msg = f"{what} must be more than 0, not {seconds!r}"
+        for what, count, least in (("max_connections", max_connections, 1), ("own_streams", own_streams, 0)):
+            if to_int(count, what) < least:
+                msg = f"{what} must be at least {least}, not {count!r}"
                 raise InvalidSettings(msg)
-        for what, number in (("own_streams", own_streams), ("stop_timeout", stop_timeout)):
-            if number < 0:
-                msg = f"{what} must not be under 0, and is {number!r}"
-                raise InvalidSettings(msg)
-        credentials = Credentials(username, password) if username is not None and password is not None else None
+        if not isinstance(tls, TLSSettings | None):
+            msg = f"tls must be TLSSettings(...), not {type(tls).__name__}"
+            raise TypeError(msg)
         self._reactor = reactor
         self._stop_timeout = stop_timeout
         self._revoke_leases = revoke_leases
@@ -146,7 +155,7 @@ class EtcdClient(Service):
             cast("IGatewayReactor", reactor),
             parse_endpoints(endpoints, default_scheme="https" if tls else "http"),
             tls=tls or TLSSettings(),
-            credentials=credentials,
+            credentials=_credentials(username, password),
             connect_timeout=connect_timeout,
             request_timeout=request_timeout,
             max_connections=max_connections,
@@ -177,7 +186,13 @@ class EtcdClient(Service):
         Any unary call of etcd's, of the table :mod:`twisted_etcd.schema.rpcs`, for those without a method here.
 
         :param timeout: seconds for the whole of it; ``request_timeout`` where it is None.
+        :raises TypeError: where the request is not the call's, or the call is a stream.
+        :raises ValueError: for a timeout that is not more than 0.
         """
+        if not isinstance(rpc, RPC) or type(request) is not rpc.request or rpc.stream is not Stream.NONE:
+            raise _not_for(rpc, request)
+        _check_timeout(timeout)
+        check_reactor_thread(f"EtcdClient, for {rpc.name},", INSTEAD)
         if self._stopping is not None:
             return fail(ServiceStopped(f"the client was stopped before {rpc.name}"))
         return self._gateway.unary(rpc, request, timeout=timeout)
@@ -288,6 +303,8 @@ class EtcdClient(Service):
         :param lease_id: the id that it is to have; 0 for one of etcd's choice.
         :raises LeaseExists: a lease with that id is there already.
         """
+        _check_timeout(timeout)
+        check_reactor_thread("EtcdClient.lease", INSTEAD)
         if self._stopping is not None:
             return fail(ServiceStopped("the client was stopped before Lease.LeaseGrant"))
         return self._leases.grant(ttl, lease_id, timeout=timeout)
@@ -348,12 +365,22 @@ class EtcdClient(Service):
         :param filters: kinds of events that are not wanted.
         :param progress_notify: etcd sends a batch without events, about every ten minutes, while nothing happens.
         :param max_backlog: events that may wait for their consumer before etcd has to wait.
+        :raises TypeError: for an option of the wrong type, which it names.
+        :raises ValueError: for one that cannot be used.
         """
+        check_reactor_thread("EtcdClient.watch", INSTEAD)
+        if callback is not None and not callable(callback):
+            msg = f"callback must be a function that takes a WatchBatch, not {type(callback).__name__}"
+            raise TypeError(msg)
+        for what, number, least in (("start_revision", start_revision, 0), ("max_backlog", max_backlog, 1)):
+            if to_int(number, what) < least:
+                msg = f"{what} must be at least {least}, not {number!r}"
+                raise ValueError(msg)
         keys_meant = KeyRange.of(key, **keys)
         request = WatchCreateRequest(
             key=keys_meant.key,
             range_end=keys_meant.range_end,
-            start_revision=to_int(start_revision, "start_revision"),
+            start_revision=start_revision,
             prev_kv=prev_kv,
             filters=tuple(FilterType(each) for each in filters),
             progress_notify=progress_notify,
@@ -371,7 +398,18 @@ class EtcdClient(Service):
         watch.begin(WatchFeed(self._carriers, request, watch))
         return watch
 
-    # --- the end ----------------------------------------------------------------------------------------------------
+    # --- the beginning and the end ----------------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """
+        Note that its parent has started; it connects when it is first needed.
+
+        :raises ServiceStopped: it was stopped, and cannot be used again.
+        """
+        if self._stopping is not None:
+            msg = f"{self!r} was stopped and cannot be started again: make a new one"
+            raise ServiceStopped(msg)
+        super().startService()  # type: ignore[no-untyped-call]
 
     def stopService(self) -> Deferred[None]:
         """
@@ -407,3 +445,32 @@ class EtcdClient(Service):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stopService()
+
+
+def _credentials(username: str | None, password: str | None) -> Credentials | None:
+    # etcd would repeat a number in its answer.
+    for what, text in (("username", username), ("password", password)):
+        if not isinstance(text, str | None):
+            msg = f"{what} must be a str, not {type(text).__name__}"
+            raise TypeError(msg)
+    if username is None and password is None:
+        return None
+    if username is None or password is None:
+        msg = "username and password belong together: give both or neither"
+        raise InvalidSettings(msg)
+    return Credentials(username, password)
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is not None and (not is_time(timeout, "timeout") or timeout == 0):
+        msg = f"timeout must be more than 0 seconds, and finite, not {timeout!r}"
+        raise ValueError(msg)
+
+
+def _not_for(rpc: RPC[Any, Any], request: object) -> TypeError:
+    """What is wrong with a call."""
+    if not isinstance(rpc, RPC):
+        return TypeError(f"the first argument of call is one of twisted_etcd.schema.rpcs, not {type(rpc).__name__}")
+    if rpc.stream is not Stream.NONE:
+        return TypeError(f"{rpc.name} is a stream, and call is for calls with one answer")
+    return TypeError(f"{rpc.name} takes {rpc.request.__name__}, not {type(request).__name__}")

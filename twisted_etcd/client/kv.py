@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypedDict
 
 from twisted_etcd.keys import KeyRange, to_bytes
@@ -91,6 +92,19 @@ def to_int(value: int, what: str) -> int:
         return value
     msg = f"{what} must be an int, not {type(value).__name__}"
     raise TypeError(msg)
+
+
+def is_time(seconds: float, what: str) -> bool:
+    """
+    Whether a number of seconds is one that can be waited for: not under 0, and finite.
+
+    :param what: the name of the argument, for the error.
+    :raises TypeError: for anything but a number.
+    """
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        msg = f"{what} must be a number of seconds, not {type(seconds).__name__}"
+        raise TypeError(msg)
+    return 0 <= seconds < math.inf
 
 
 def range_request(

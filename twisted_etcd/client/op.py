@@ -7,13 +7,15 @@ They take what the client's methods of the same names take.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from twisted_etcd.client.kv import DeleteOptions, PutOptions, RangeOptions, delete_request, put_request, range_request
 from twisted_etcd.schema.kv import Compare, RequestOp, TxnRequest
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+PartT = TypeVar("PartT", Compare, RequestOp)
 
 
 def get(key: str | bytes, **options: Unpack[RangeOptions]) -> RequestOp:
@@ -41,5 +43,25 @@ def txn(
 def txn_request(
     compare: Iterable[Compare] = (), success: Iterable[RequestOp] = (), failure: Iterable[RequestOp] = ()
 ) -> TxnRequest:
-    """The ``TxnRequest`` for these comparisons and operations."""
-    return TxnRequest(compare=tuple(compare), success=tuple(success), failure=tuple(failure))
+    """
+    The ``TxnRequest`` for these comparisons and operations.
+
+    :raises TypeError: where one of the three is no list, or has something else in it.
+    """
+    return TxnRequest(
+        compare=_parts(compare, "compare", Compare, "comparisons such as compare.version(key, '=', 0)"),
+        success=_parts(success, "success", RequestOp, "operations such as op.put(key, value)"),
+        failure=_parts(failure, "failure", RequestOp, "operations such as op.put(key, value)"),
+    )
+
+
+def _parts(given: Iterable[PartT], what: str, kind: type[PartT], such_as: str) -> tuple[PartT, ...]:
+    if not isinstance(given, Iterable):
+        msg = f"{what} must be a list of {such_as}, not {type(given).__name__}"
+        raise TypeError(msg)
+    parts = tuple(given)
+    for part in parts:
+        if not isinstance(part, kind):
+            msg = f"{what} must be a list of {such_as}, and has one {type(part).__name__} in it"
+            raise TypeError(msg)
+    return parts

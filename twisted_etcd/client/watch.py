@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_etcd.client.position import WatchBatch
-from twisted_etcd.errors import WatchStopped
+from twisted_etcd.errors import ServiceStopped, WatchStopped
 from twisted_etcd.moment import Moment
 
 #: Events that may wait for their consumer before the watch lets etcd wait.
@@ -43,7 +43,8 @@ class Watch:
     :meth:`next`, the loop and :attr:`ended` say why.
 
     :param callback: called with each batch; where it returns a Deferred or a coroutine, the next batch waits for it.
-        Where it fails, the watch ends with its error.
+        Where it fails, the watch ends with its error. What ends such a watch, other than its ``stop()`` and the
+        client's, is logged, since nobody may be looking at :attr:`ended`.
     :param max_backlog: events that may wait for their consumer. Beyond that the watch is taken off its stream, and
         put back, at the revision where it was taken off, when they have been consumed.
     """
@@ -159,6 +160,8 @@ class Watch:
         """Nothing more will arrive; what has arrived is still handed on, and the reason after it."""
         if self._reason is None:
             self._reason = reason
+            if self._callback is not None and not reason.check(ServiceStopped):
+                self._log.warn("{watch!r} has ended: {why}", watch=self, why=str(reason.value))
             self._close_if_handed_on()
 
     def end(self, reason: Failure) -> Deferred[None]:

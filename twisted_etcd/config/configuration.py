@@ -44,7 +44,7 @@ class ConfigChange(msgspec.Struct, frozen=True, kw_only=True):
         return f"ConfigChange({self.key!r}, {self.change_type.value}, revision {self.revision})"
 
 
-class ConfigFollower:
+class ConfigFollower(RangeFollower):
     """Follows one configuration value."""
 
     def __init__(
@@ -57,35 +57,21 @@ class ConfigFollower:
         *,
         patient: bool,
     ) -> None:
-        self._path = path
-        self._key = key
-        self._changed = changed
-        self._follower = RangeFollower(client, clock, path, self._told, patient=patient)
+        super().__init__(client, clock, path, self._told, patient=patient)
+        self._path = path.encode()
+        self._config_key = key
+        self._config_changed = changed
 
     @property
     def value(self) -> bytes | None:
         """What it is now, by what was read and followed so far; None where it is not set."""
-        kv = self._follower.current.get(self._path.encode())
-        return None if kv is None else kv.value
-
-    @property
-    def ended(self) -> Deferred[None]:
-        """A new Deferred that fires with None after :meth:`stop`, and fails with anything else that ended it."""
-        return self._follower.ended
-
-    def start(self) -> Deferred[None]:
-        """Fires when the value has been read; changes are told from then on."""
-        return self._follower.start()
-
-    def stop(self) -> Deferred[None]:
-        """Follow it no longer."""
-        return self._follower.stop()
+        return _value(self.current.get(self._path))
 
     def _told(self, changes: tuple[Change, ...]) -> None:
         for change in changes:
-            self._changed(
+            self._config_changed(
                 ConfigChange(
-                    key=self._key,
+                    key=self._config_key,
                     new_value=_value(change.new),
                     old_value=_value(change.old),
                     change_type=_change_type(change),
@@ -102,6 +88,23 @@ def _change_type(change: Change) -> ChangeType:
     if change.new is None:
         return ChangeType.DELETED
     return ChangeType.CREATED if change.old is None else ChangeType.MODIFIED
+
+
+def checked_key(key: str) -> str:
+    """
+    A configuration key without the slashes around it, which mean nothing.
+
+    :raises InvalidSettings: where nothing is left.
+    :raises TypeError: for anything but ``str``.
+    """
+    if not isinstance(key, str):
+        msg = f"a configuration key must be str, not {type(key).__name__}"
+        raise TypeError(msg)
+    stripped = key.strip("/")
+    if not stripped:
+        msg = f"configuration key {key!r} is empty; give a path such as 'app/database'"
+        raise InvalidSettings(msg)
+    return stripped
 
 
 class Configuration:
@@ -122,11 +125,7 @@ class Configuration:
 
         :raises InvalidSettings: where it is empty.
         """
-        stripped = key.strip("/")
-        if not stripped:
-            msg = f"configuration key {key!r} is empty; give a path such as 'app/database'"
-            raise InvalidSettings(msg)
-        return f"{self._prefix}/{stripped}"
+        return f"{self._prefix}/{checked_key(key)}"
 
     def load(self, key: str) -> Deferred[bytes | None]:
         """The value now; None where it is not set."""

@@ -19,6 +19,8 @@ _INTERPOLATION = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
 _REFERENCE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _MERGE = "tag:yaml.org,2002:merge"
 _COLLECTIONS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
+#: What PyYAML quotes from the file: more than one character, and none of its own tokens such as '<stream end>'.
+_QUOTED = re.compile(r"""'(?![<\\])[^'\s]{2,}'|"(?![<\\])[^"\s]{2,}["]""")
 
 
 class Mistakes:
@@ -160,14 +162,22 @@ def _line(node: yaml.Node) -> int:
 
 
 def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> tuple[int, str]:
-    """Line and words. PyYAML's own text is not used whole: it quotes the line, and passwords stand in lines."""
+    """
+    Line and words.
+
+    PyYAML's own text is not used whole: it quotes lines, tags and anchors, and a password may stand in a line, and
+    begin with ``!`` or ``*``.
+    """
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line, mark.column) if mark is not None else (0, 0)
     lines = text.splitlines()
+    row = lines[line] if line < len(lines) else ""
     hint = ""
-    if line < len(lines) and "${" in lines[line]:
+    if "${" in row:
         hint = "; within { } and [ ], put a text with ${NAME} in quotes"
-    said = ", ".join(part for part in (error.context, error.problem) if part)
+    elif row[column : column + 1] in ("*", "!"):
+        hint = f"; put a text that begins with {row[column]} in quotes"
+    said = _QUOTED.sub("…", ", ".join(part for part in (error.context, error.problem) if part))
     return line + 1, f"column {column + 1}: no YAML: {said}{hint}"
 
 
@@ -220,7 +230,7 @@ class _Reader:
             content = self._loader.construct_object(node)
         except ValueError as error:
             # an int or a date that is none: !!int x, 2024-99-99
-            problem = f"the value looks like {node.tag.rpartition(':')[2]!r} and is none: put it in quotes"
+            problem = f"the value looks like type {node.tag.rpartition(':')[2]} and is none: put it in quotes"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
         if not isinstance(content, str) or "${" not in content:
             return Value(content=content, path=path, line=line)

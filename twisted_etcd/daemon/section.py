@@ -70,14 +70,8 @@ class Section:
     def parsed(self, key: str, parse: Callable[[str], _T], default: _T) -> _T:
         """Text that is read further; what that says against it with ``InvalidSettings`` is a mistake."""
         value = self.given(key)
-        text = None if value is None else self._text(value)
-        if text is None:
-            return default
-        try:
-            return parse(text)
-        except InvalidSettings as error:
-            self.mistake(key, str(error))
-            return default
+        parsed = None if value is None else self._parsed(value, parse)
+        return default if parsed is None else parsed
 
     def flag(self, key: str, *, default: bool) -> bool:
         """``true`` or ``false``."""
@@ -120,6 +114,11 @@ class Section:
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of texts."""
         return tuple(text for value in self.listed(key, "texts") if (text := self._text(value)) is not None)
+
+    def parsed_texts(self, key: str, parse: Callable[[str], _T]) -> tuple[_T, ...]:
+        """A list of texts that are read further, as by :meth:`parsed`."""
+        items = (self._parsed(value, parse) for value in self.listed(key, "texts"))
+        return tuple(item for item in items if item is not None)
 
     def text_map(self, key: str) -> dict[str, str]:
         """A mapping of texts, which may be empty."""
@@ -165,6 +164,16 @@ class Section:
         for key in self._entries:
             if key not in self._known:
                 self.mistake(key, unknown(key, self._known))
+
+    def _parsed(self, value: Value, parse: Callable[[str], _T]) -> _T | None:
+        text = self._text(value)
+        if text is None:
+            return None
+        try:
+            return parse(text)
+        except InvalidSettings as error:
+            self.mistakes.add(value.line, value.path, str(error))
+            return None
 
     def _text(self, value: Value) -> str | None:
         content = value.content

@@ -13,12 +13,14 @@ from typing import Any
 
 import msgspec
 
+from twisted_etcd.config.configuration import CONFIG_PREFIX, checked_key
 from twisted_etcd.daemon.document import Mistakes, read_document
 from twisted_etcd.daemon.section import Section
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.endpoints import Endpoint, parse_endpoints
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
 from twisted_etcd.registry.instance import split_address
+from twisted_etcd.registry.registry import SERVICE_PREFIX, checked_name
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:2379"
 #: A day: a longer time in milliseconds is a time in another unit.
@@ -55,8 +57,8 @@ class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_check_interval: float = 30.0
     auth: AuthSettings | None = None
     tls: TLSSettings = TLSSettings()
-    config_prefix: str = "/config"
-    service_prefix: str = "/services"
+    config_prefix: str = CONFIG_PREFIX
+    service_prefix: str = SERVICE_PREFIX
 
 
 class NodeSettings(msgspec.Struct, frozen=True):
@@ -319,7 +321,7 @@ def _register(root: Section) -> tuple[RegisterSettings, ...]:
     found: list[RegisterSettings] = []
     for section in root.sections("register"):
         entry = RegisterSettings(
-            name=_required(section, "name", _service_name),
+            name=_required(section, "name", checked_name),
             address=_required(section, "address", _address),
             ttl=section.whole("ttl", 10, least=1, most=_LONGEST_TTL, expected="a whole number of seconds"),
             tags=section.texts("tags"),
@@ -338,20 +340,18 @@ def _required(section: Section, key: str, parse: Callable[[str], str]) -> str:
     return section.parsed(key, parse, "")
 
 
-def _service_name(text: str) -> str:
-    if "/" in text:
-        msg = f"expected a name without /, got {text!r}"
-        raise InvalidSettings(msg)
-    return text
-
-
 def _address(text: str) -> str:
     split_address(text)
     return text
 
 
+def _config_key(text: str) -> str:
+    checked_key(text)
+    return text
+
+
 def _watch(root: Section) -> tuple[str, ...]:
-    keys = root.texts("watch")
+    keys = root.parsed_texts("watch", _config_key)
     for key in sorted({key for key in keys if keys.count(key) > 1}):
         root.mistake("watch", f"{key} stands twice")
     return keys

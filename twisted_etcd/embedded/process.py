@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import platform
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from treq.client import HTTPClient
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall, IProcessTransport, IReactorProcess, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
@@ -22,11 +18,15 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_etcd.backoff import Backoff
+from twisted_etcd.embedded.environment import etcd_environment
 from twisted_etcd.embedded.output import EtcdOutput
-from twisted_etcd.embedded.ports import LOOPBACK, Ports, free_ports, remember_ports, remembered_ports
+from twisted_etcd.embedded.place import Place
+from twisted_etcd.embedded.ports import LOOPBACK, Ports
 from twisted_etcd.embedded.probe import serving_version
 from twisted_etcd.embedded.supervision import Action, Event, State, after
 from twisted_etcd.errors import ServiceStopped, StartFailed
+from twisted_etcd.moment import Moment
 
 #: How often a start whose ports were taken is tried with other ones.
 PORT_TRIES = 5
@@ -37,23 +37,9 @@ RESTART_DELAYS = (0.1, 30.0)
 #: After so many seconds of answering, a death counts as the first one again.
 STEADY_AFTER = 60.0
 
-_T = TypeVar("_T")
-
 _ADDRESS_IN_USE = "address already in use"
 #: The script that a child process runs until it becomes etcd.
 LAUNCHER = str(Path(__file__).with_name("launcher.py"))
-#: Go's names for the machines on which older versions of etcd refuse to run unless told to.
-_GO_ARCHITECTURES = {
-    "aarch64": "arm64",
-    "arm64": "arm64",
-    "armv6l": "arm",
-    "armv7l": "arm",
-    "i386": "386",
-    "i686": "386",
-    "ppc64le": "ppc64le",
-    "riscv64": "riscv64",
-    "s390x": "s390x",
-}
 
 
 class ProcessReactor(IReactorTime, IReactorProcess):
@@ -115,11 +101,9 @@ class EmbeddedEtcd(Service):
         self._reactor = reactor
         self._client = client
         self._binary = os.fspath(binary)
-        self._kept = Path(data_dir).absolute() if data_dir is not None else None
-        self._directory: Path | None = None
+        kept = Path(data_dir).absolute() if data_dir is not None else None
+        self._place = Place(kept, Ports(client_port, peer_port))
         self._member_name = name
-        self._wanted_ports = Ports(client_port, peer_port)
-        self._ports: Ports | None = None
         self._scheme = "https" if tls else "http"
         self._extra_args = tuple(extra_args)
         self._environ = environ
@@ -135,12 +119,13 @@ class EmbeddedEtcd(Service):
         self._problem = ""
         self._why = ""
         self._port_tries = 0
-        self._deaths = 0
+        # All of each wait: nobody else wants this etcd at the same time.
+        self._backoff = Backoff(lambda: 1.0, *RESTART_DELAYS)
+        self._restart_delay = 0.0
         self._answered_at = 0.0
-        self._ready_waiters: list[Deferred[None]] = []
-        self._exit_waiters: list[Deferred[str]] = []
-        self._stop_waiters: list[Deferred[None]] = []
-        self._failure: StartFailed | None = None
+        self._ready: Moment[None] = Moment()
+        self._exit: Moment[str] = Moment()
+        self._stopped: Moment[None] = Moment()
 
     # --- what a caller can ask ---------------------------------------------------------------------------------------
 
@@ -151,10 +136,10 @@ class EmbeddedEtcd(Service):
 
         :raises RuntimeError: before it was started.
         """
-        if self._ports is None:
+        if self._place.ports is None:
             msg = "the embedded etcd has no address yet: start it, and wait for when_ready()"
             raise RuntimeError(msg)
-        return f"{self._scheme}://{LOOPBACK}:{self._ports.client}"
+        return f"{self._scheme}://{LOOPBACK}:{self._place.ports.client}"
 
     @property
     def pid(self) -> int | None:
@@ -168,15 +153,11 @@ class EmbeddedEtcd(Service):
         Fails with :class:`~twisted_etcd.errors.StartFailed`, or with :class:`~twisted_etcd.errors.ServiceStopped`
         where the service is stopped first.
         """
-        if self._state is State.RUNNING:
-            return succeed(None)
-        if self._failure is not None:
-            return fail(self._failure)
-        return _waiting(self._ready_waiters)
+        return self._ready.wait()
 
     def when_exited(self) -> Deferred[str]:
         """Fires when the process that runs now, or the next one, has ended and is reaped: with how it ended."""
-        return _waiting(self._exit_waiters)
+        return self._exit.wait()
 
     def kill(self, name: str) -> None:
         """
@@ -197,6 +178,7 @@ class EmbeddedEtcd(Service):
                 f"  etcdctl --endpoints={url} put greeting hello",
                 f"  etcdctl --endpoints={url} get --prefix ''",
                 f"  curl {url}/version",
+                f'  curl {url}/v3/kv/put -d \'{{"key": "Z3JlZXRpbmc=", "value": "aGVsbG8="}}\'',
                 f'  curl {url}/v3/kv/range -d \'{{"key": "Z3JlZXRpbmc="}}\'',
             )
         )
@@ -206,15 +188,16 @@ class EmbeddedEtcd(Service):
     def startService(self) -> None:
         """Start etcd; :meth:`when_ready` tells how that ends."""
         super().startService()  # type: ignore[no-untyped-call]
-        self._failure = None
+        self._not_ready()
         self._port_tries = 1
-        self._deaths = 0
+        self._backoff.reset()
         self._handle(Event.START)
 
     def stopService(self) -> Deferred[None]:
         """Fires when the process is reaped and its temporary directory is gone."""
         super().stopService()  # type: ignore[no-untyped-call]
-        stopped = _waiting(self._stop_waiters)
+        self._not_ready()
+        stopped = self._stopped.wait()
         self._handle(Event.STOP)
         return stopped
 
@@ -239,7 +222,7 @@ class EmbeddedEtcd(Service):
             Action.WAIT: self._wait,
             Action.TERMINATE: self._terminate,
             Action.KILL: self._kill,
-            Action.CLEAN_UP: self._clean_up,
+            Action.CLEAN_UP: self._place.leave,
             Action.TELL_STOPPED: self._tell_stopped,
         }[action]()
 
@@ -304,63 +287,65 @@ class EmbeddedEtcd(Service):
     def _exited(self, how: str) -> None:
         self._process = None
         self._why = self._why or f"it ended with {how}"
+        exit_, self._exit = self._exit, Moment()
         self._handle(Event.PORTS_TAKEN if self._can_try_other_ports() else Event.EXITED)
-        _fire(self._exit_waiters, how)
+        exit_.fire(how)
 
     def _can_try_other_ports(self) -> bool:
         return (
             self._state is State.STARTING
             and self._port_tries < PORT_TRIES
-            and 0 in (self._wanted_ports.client, self._wanted_ports.peer)
+            and self._place.can_move
             and any(_ADDRESS_IN_USE in line for line in self._output.last_lines())
         )
 
     def _choose_ports(self) -> None:
         self._port_tries += 1
         self.log.info("somebody else has a port of {endpoint}: others are tried", endpoint=self.endpoint)
-        self._ports = self._fresh_ports()
+        self._place.move()
 
     def _tell_ready(self) -> None:
         self._answered_at = self._reactor.seconds()
-        if self._kept is not None and self._ports is not None:
-            remember_ports(self._kept / "ports.json", self._ports)
+        self._place.remember()
         self.log.info("etcd {version} answers at {endpoint}", version=self.version, endpoint=self.endpoint)
-        _fire(self._ready_waiters, None)
+        self._ready.fire(None)
 
     def _tell_back(self) -> None:
         self.restarts += 1
         self._answered_at = self._reactor.seconds()
         self.log.warn("etcd answers again at {endpoint} (restart {n})", endpoint=self.endpoint, n=self.restarts)
-        _fire(self._ready_waiters, None)
+        self._ready.fire(None)
         if self._on_restart is not None:
             self._on_restart()
 
     def _tell_failed(self) -> None:
         lines = self._output.last_lines()
         text = f"etcd ({self._binary}) did not come up: {self._why}"
-        self._failure = StartFailed("\n  ".join([text + (", its last lines:" if lines else ""), *lines]))
-        if not self._ready_waiters:
-            self.log.error("{problem}", problem=self._failure)
-        _fire(self._ready_waiters, self._failure)
+        failed = StartFailed("\n  ".join([text + (", its last lines:" if lines else ""), *lines]))
+        if not self._ready.is_awaited:
+            self.log.error("{problem}", problem=failed)
+        self._ready.fail(Failure(failed))
+
+    def _not_ready(self) -> None:
+        """Let those who ask from now on wait for what comes next."""
+        if self._ready.happened:
+            self._ready = Moment()
 
     def _tell_death(self) -> None:
+        self._not_ready()
         if self._answered_at and self._reactor.seconds() - self._answered_at >= STEADY_AFTER:
-            self._deaths = 0
+            self._backoff.reset()
         self._answered_at = 0.0
-        self._deaths += 1
+        self._restart_delay = self._backoff.next()
         self.log.warn(
             "etcd died: {why}; it is started again in {delay:g} s. {lines}",
             why=self._why,
-            delay=self._restart_delay(),
+            delay=self._restart_delay,
             lines="\n  ".join(["Its last lines:", *self._output.last_lines()]),
         )
 
-    def _restart_delay(self) -> float:
-        first, longest = RESTART_DELAYS
-        return float(min(first * 2 ** min(self._deaths - 1, 30), longest))
-
     def _wait(self) -> None:
-        self._timer = self._reactor.callLater(self._restart_delay(), self._handle, Event.WAITED)
+        self._timer = self._reactor.callLater(self._restart_delay, self._handle, Event.WAITED)
 
     def _terminate(self) -> None:
         self._signal(signal.SIGTERM)
@@ -379,29 +364,20 @@ class EmbeddedEtcd(Service):
         except ProcessExitedAlready:
             self.log.debug("etcd had ended before signal {number}", number=number)
 
-    def _clean_up(self) -> None:
-        directory, self._directory = self._directory, None
-        if directory is not None and self._kept is None:
-            try:
-                shutil.rmtree(directory)
-            except OSError:
-                self.log.failure("the temporary directory {path} stays", path=directory)
-
     def _tell_stopped(self) -> None:
-        _fire(self._ready_waiters, ServiceStopped("the embedded etcd was stopped"))
-        _fire(self._stop_waiters, None)
+        ready, self._ready = self._ready, Moment()
+        stopped, self._stopped = self._stopped, Moment()
+        ready.fail(Failure(ServiceStopped("the embedded etcd was stopped")))
+        stopped.fire(None)
 
     # --- how it is run -----------------------------------------------------------------------------------------------
 
     def _arguments(self) -> list[str]:
-        if self._directory is None:
-            self._directory = self._make_directory()
-        if self._ports is None:
-            self._ports = self._first_ports()
-        peer = f"http://{LOOPBACK}:{self._ports.peer}"
+        data_dir, ports = self._place.prepare()
+        peer = f"http://{LOOPBACK}:{ports.peer}"
         arguments = {
             "name": self._member_name,
-            "data-dir": str(self._directory / "etcd"),
+            "data-dir": str(data_dir),
             "listen-client-urls": self.endpoint,
             "advertise-client-urls": self.endpoint,
             "listen-peer-urls": peer,
@@ -412,29 +388,6 @@ class EmbeddedEtcd(Service):
             "log-level": "warn",
         }
         return [f"--{flag}={value}" for flag, value in arguments.items()] + list(self._extra_args)
-
-    def _make_directory(self) -> Path:
-        if self._kept is None:
-            return Path(tempfile.mkdtemp(prefix="twisted-etcd-"))
-        self._kept.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if (self._kept / "member").exists():
-            msg = f"{self._kept} is itself the data directory of an etcd: move its content to {self._kept / 'etcd'}"
-            raise OSError(msg)
-        return self._kept
-
-    def _first_ports(self) -> Ports:
-        try:
-            before = None if self._kept is None else remembered_ports(self._kept / "ports.json")
-        except ValueError as error:
-            self.log.warn("{path}/ports.json is not used, other ports are: {error}", path=self._kept, error=error)
-            before = None
-        if before is None:
-            return self._fresh_ports()
-        return Ports(self._wanted_ports.client or before.client, self._wanted_ports.peer or before.peer)
-
-    def _fresh_ports(self) -> Ports:
-        client, peer = free_ports(2)
-        return Ports(self._wanted_ports.client or client, self._wanted_ports.peer or peer)
 
 
 class _EtcdProcess(ProcessProtocol):
@@ -459,35 +412,3 @@ class _EtcdProcess(ProcessProtocol):
         number = getattr(reason.value, "signal", None)
         code = getattr(reason.value, "exitCode", None)
         self._exited(f"signal {signal.Signals(number).name}" if number else f"exit code {code}")
-
-
-def etcd_environment(environ: Mapping[str, str], machine: str | None = None) -> dict[str, str]:
-    """
-    The environment for an etcd.
-
-    It is without ``ETCD_*``, which would change its settings, and has ``ETCD_UNSUPPORTED_ARCH`` on machines where
-    older versions refuse to run without.
-
-    :param machine: as ``platform.machine()`` says it, which is asked unless it is given.
-    """
-    clean = {name: value for name, value in environ.items() if not name.startswith("ETCD_")}
-    architecture = _GO_ARCHITECTURES.get(platform.machine() if machine is None else machine)
-    if architecture is not None:
-        clean["ETCD_UNSUPPORTED_ARCH"] = architecture
-    return clean
-
-
-def _waiting(waiters: list[Deferred[_T]]) -> Deferred[_T]:
-    """A Deferred for :func:`_fire`, which leaves the list when it is cancelled."""
-    waiter: Deferred[_T] = Deferred(waiters.remove)
-    waiters.append(waiter)
-    return waiter
-
-
-def _fire(waiters: list[Deferred[_T]], result: _T | Exception) -> None:
-    fired, waiters[:] = waiters[:], []
-    for waiter in fired:
-        if isinstance(result, Exception):
-            waiter.errback(result)
-        else:
-            waiter.callback(result)

@@ -17,6 +17,7 @@ from twisted_etcd.messaging.futures import await_future
 from twisted_etcd.messaging.lifecycle import State
 from twisted_etcd.messaging.messages import AnswerT, Message, Request
 from twisted_etcd.messaging.thread_work import execute_async
+from twisted_etcd.reactor_thread import check_reactor_thread
 
 ResultT = TypeVar("ResultT")
 ParametersT = ParamSpec("ParametersT")
@@ -28,7 +29,8 @@ class Correspondent:
     """
     One that sends messages: a :class:`~twisted_etcd.messaging.node.Node`, for the world outside, or a service.
 
-    All of this is for the reactor's thread; ``node.from_thread`` is for the others.
+    All of this is for the reactor's thread; ``node.from_thread`` is for the others, in which ``send`` and the calls
+    raise :exc:`RuntimeError`.
 
     :ivar node_exchange: what it sends through; ``None`` while it is not running, and so may not send.
     :ivar own_handle: the handle of the service's present run; ``None`` for the node.
@@ -49,6 +51,7 @@ class Correspondent:
         :raises ServiceUnavailable: when the service is neither running nor about to start, or this sender is not.
         """
         exchange = self.node_exchange
+        check_reactor_thread("send", "node.from_thread.send")
         if exchange is None:
             raise self._not_running()
         if not isinstance(message, Message):
@@ -89,6 +92,7 @@ class Correspondent:
         return self._call(target, message, timeout, or_none=True)
 
     def _call(self, target: Target, message: Request[Any], timeout: float | None, *, or_none: bool) -> Deferred[Any]:
+        check_reactor_thread("call", "node.from_thread.call")
         if not isinstance(message, Request):
             raise _no_request(message)
         exchange = self.node_exchange
@@ -170,10 +174,14 @@ class Correspondent:
 
 
 def _no_message(message: object) -> TypeError:
+    if isinstance(message, type):
+        return TypeError(f"{message.__qualname__} is a class, and what is sent is an object: make one, with its fields")
     return TypeError(f"only messages are sent, and {type(message).__qualname__} is no subclass of Message")
 
 
 def _no_request(message: object) -> TypeError:
+    if not isinstance(message, Message):
+        return _no_message(message)
     name = type(message).__qualname__
     return TypeError(
         f"only requests are called, and {name} names no answer: derive it from Request[...], "

@@ -19,10 +19,14 @@ def checked_timeout(seconds: float | None) -> float:
     """
     A timeout in seconds as the sessions want it: ``None`` becomes ``math.inf``.
 
-    :raises ValueError: for zero, less, and what is no number.
+    :raises ValueError: for zero, less, and NaN.
+    :raises TypeError: for what is no number.
     """
     if seconds is None:
         return math.inf
+    if not isinstance(seconds, int | float):
+        msg = f"a timeout must be a number of seconds, not {type(seconds).__name__}"
+        raise TypeError(msg)
     if not seconds > 0:
         msg = f"a timeout must be more than 0 seconds, not {seconds!r}; math.inf waits as long as it takes"
         raise ValueError(msg)
@@ -61,7 +65,7 @@ class Exchange:
             msg = f"no service is named {target!r} in this node; it has {', '.join(names) or 'none'}"
             raise ServiceNotFound(msg)
         if not isinstance(target, ServiceHandle):
-            msg = f"the target of a message is a service's name or handle, not {type(target).__name__}"
+            msg = f"a message goes to a service's name, or its handle, not to {type(target).__name__}"
             raise TypeError(msg)
         if target.stopped:
             msg = f"that run of service {target.name!r} has ended; its name finds the present one"

@@ -47,6 +47,8 @@ class Reception:
         self._mailbox: Mailbox[Delivery] = Mailbox(reactor, self._deliver)
         self.put = self._mailbox.put
         self._under_way: set[Delivery] = set()
+        #: What the handler is dealing with that is being called just now.
+        self._being_called: Delivery | None = None
         self._idle: Moment[None] | None = None
 
     def unavailable(self) -> ServiceUnavailable:
@@ -82,14 +84,19 @@ class Reception:
         :param patience: seconds until those are left alone, with an error in the log, that do not end although they
             were cancelled.
         """
+        if self._being_called is not None and not self._being_called.ended:
+            # One that stops its own service, before it has come to wait for anything.
+            self._under_way.add(self._being_called)
         if grace > 0:
             await self._handlers_ended(grace)
         for session in self._sessions.all():
             if isinstance(session, Delivery) and session.target is self.handle and session.waiting is not None:
                 session.give_up(Failure(self.unavailable()))
         for delivery in list(self._under_way):
-            delivery.given_up = True
-            delivery.withdraw()
+            # Nobody is cancelled twice, which would cancel what a handler does to tidy up.
+            if not delivery.given_up:
+                delivery.given_up = True
+                delivery.withdraw()
         if not await self._handlers_ended(patience):
             _log.error(
                 "service {service} leaves handlers alone that go on {seconds} s after they were cancelled: {which}",
@@ -117,6 +124,11 @@ class Reception:
         if route is None:
             return
         self._statistics.delivered += 1
+        self._being_called = delivery
+        self._call(delivery, route)
+        self._being_called = None
+
+    def _call(self, delivery: Delivery, route: Route) -> None:
         try:
             if route.takes_delivery:
                 result = route.function(self._service, delivery.message, delivery)

@@ -41,7 +41,7 @@ def handles(*message_classes: type[Message]) -> Callable[[FunctionT], FunctionT]
     """
     for each in message_classes:
         if not (isinstance(each, type) and issubclass(each, Message)):
-            msg = f"@handles takes message classes, and {each!r} is none: give subclasses of Message"
+            msg = f"@handles takes message classes, and {each!r} is none: write @handles(SomeMessage)"
             raise TypeError(msg)
     if not message_classes:
         msg = "@handles names no message class: write @handles(SomeMessage)"

@@ -44,7 +44,6 @@ class Change(msgspec.Struct, frozen=True):
 
 
 #: Told the changes that came together. Where it raises, the follower ends with its error.
-#: Told the changes that came together. Where it raises, the follower ends with its error.
 ChangesCallback = Callable[["tuple[Change, ...]"], None]
 
 
@@ -138,8 +137,6 @@ class RangeFollower:
             watch = self._client.watch(self._key, start_revision=revision + 1, **self._options)
             try:
                 await self._follow(watch)
-            except (Compacted, ClusterChanged) as error:
-                self._log.info("{key!r} is read again: {why}", key=self._key, why=str(error))
             except Exception:
                 await watch.stop()
                 raise
@@ -173,8 +170,13 @@ class RangeFollower:
         )
 
     async def _follow(self, watch: Watch) -> None:
+        """Tell what comes, until the range has to be read again."""
         while True:
-            batch = await watch.next()
+            try:
+                batch = await watch.next()
+            except (Compacted, ClusterChanged) as error:
+                self._log.info("{key!r} is read again: {why}", key=self._key, why=str(error))
+                return
             changes: list[Change] = []
             for event in batch.events:
                 old = self._current.pop(event.kv.key, None)

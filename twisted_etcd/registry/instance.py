@@ -28,6 +28,10 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     weight: int = 1
     id: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.id:
+            msgspec.structs.force_setattr(self, "id", self.endpoint)
+
     @property
     def endpoint(self) -> str:
         """``address:port``; an IPv6 address in brackets."""

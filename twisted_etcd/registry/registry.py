@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_etcd.client.client import EtcdClient
+from twisted_etcd.client.kv import to_int
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.registry.instance import Instance, make_instance, split_address
 from twisted_etcd.registry.registration import Registration
@@ -17,6 +18,18 @@ from twisted_etcd.schema.kv import RangeResponse
 
 #: Where services are kept, unless told otherwise.
 SERVICE_PREFIX = "/services"
+
+
+def checked_name(name: str) -> str:
+    """
+    The name of a service.
+
+    :raises InvalidSettings: where it cannot be used.
+    """
+    if not name or "/" in name or any(character.isspace() for character in name):
+        msg = f"service name {name!r} cannot be used; give one without '/' and white space"
+        raise InvalidSettings(msg)
+    return name
 
 
 class Registry:
@@ -40,10 +53,7 @@ class Registry:
         self._random = random
 
     def _service(self, name: str) -> str:
-        if not name or "/" in name or any(character.isspace() for character in name):
-            msg = f"service name {name!r} cannot be used; give one without '/' and white space"
-            raise InvalidSettings(msg)
-        return f"{self._prefix}/{name}/"
+        return f"{self._prefix}/{checked_name(name)}/"
 
     def path(self, name: str, service_address: str) -> str:
         """
@@ -74,7 +84,7 @@ class Registry:
         :param changed: called with it after each change of its state.
         :raises InvalidSettings: where the name, the address or the TTL cannot be used.
         """
-        if ttl < 1:
+        if to_int(ttl, "ttl") < 1:
             msg = f"ttl of service {name!r} must be at least 1 second, not {ttl!r}"
             raise InvalidSettings(msg)
         return Registration(

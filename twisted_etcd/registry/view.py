@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import msgspec
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -45,7 +44,7 @@ def _instance(kv: KeyValue) -> Instance | None:
         return None
 
 
-class ServiceView:
+class ServiceView(RangeFollower):
     """
     The instances of one service, by their keys below a prefix.
 
@@ -62,29 +61,16 @@ class ServiceView:
         *,
         patient: bool = False,
     ) -> None:
-        self._changed = changed
-        self._follower = RangeFollower(client, clock, prefix, self._told, patient=patient, prefix=True)
+        super().__init__(client, clock, prefix, self._told, patient=patient, prefix=True)
+        self._service_changed = changed
         #: What each key-value was found to be, so that each is decoded, and complained about, once.
         self._decoded: dict[bytes, tuple[KeyValue, Instance | None]] = {}
 
     @property
     def instances(self) -> tuple[Instance, ...]:
         """All that there are, by what was read and followed so far, in the order of their keys."""
-        found = (self._instance(kv) for _, kv in sorted(self._follower.current.items()))
+        found = (self._instance(kv) for _, kv in sorted(self.current.items()))
         return tuple(instance for instance in found if instance is not None)
-
-    @property
-    def ended(self) -> Deferred[None]:
-        """A new Deferred that fires with None after :meth:`stop`, and fails with anything else that ended it."""
-        return self._follower.ended
-
-    def start(self) -> Deferred[None]:
-        """Fires when the instances have been read; changes are told from then on."""
-        return self._follower.start()
-
-    def stop(self) -> Deferred[None]:
-        """Follow them no longer."""
-        return self._follower.stop()
 
     def _instance(self, kv: KeyValue | None) -> Instance | None:
         if kv is None:
@@ -105,12 +91,12 @@ class ServiceView:
         added: list[Instance] = []
         removed: list[Instance] = []
         for key, old in before.items():
-            new = self._instance(self._follower.current.get(key))
-            if key not in self._follower.current:
+            new = self._instance(self.current.get(key))
+            if key not in self.current:
                 self._decoded.pop(key, None)
             # A key that is put again as it was is no change of the service.
             if old != new:
                 added.extend([new] if new is not None else [])
                 removed.extend([old] if old is not None else [])
         if added or removed:
-            self._changed(ServiceChange(self.instances, tuple(added), tuple(removed)))
+            self._service_changed(ServiceChange(self.instances, tuple(added), tuple(removed)))

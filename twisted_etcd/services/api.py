@@ -56,7 +56,11 @@ class ConfigWatch(MessageService):
         if self._owner is not None:
             self._owner_stopped = self._owner.when_stopped()
             # It fails where it is cancelled below.
-            self._owner_stopped.addCallbacks(lambda _: self.stop(), lambda _: None)
+            self._owner_stopped.addCallbacks(self._owner_has_stopped, lambda _: None)
+
+    def _owner_has_stopped(self, _: None) -> None:
+        # Not waited for, since the end cancels what waits for the owner.
+        self.stop()
 
     def on_exit(self) -> None:
         """Say that it is over."""
@@ -93,9 +97,13 @@ class EtcdApi:
 
     :param caller: whose calls they are: they end with it.
     :param target: the name of the ``EtcdService``.
+    :raises TypeError: for another caller.
     """
 
     def __init__(self, caller: MessageService | Node, target: str = m.ETCD_SERVICE) -> None:
+        if not isinstance(caller, MessageService | Node):
+            msg = f"EtcdApi calls on behalf of a Node or a MessageService, not of {type(caller).__name__}"
+            raise TypeError(msg)
         self._caller = caller
         self._target = target
 
@@ -135,7 +143,11 @@ class EtcdApi:
         :return: fires when it is followed: ``watch.value`` is what it is, now and after each change; ``watch.stop()``
             ends it, and ``watch.ended`` tells when that, or anything else, has happened.
         :raises ServiceUnavailable: the caller is not running.
+        :raises TypeError: for a callback that cannot be called.
         """
+        if not callable(callback):
+            msg = f"callback must be a function that takes an EtcdConfigChangedMsg, not {type(callback).__name__}"
+            raise TypeError(msg)
         return Deferred.fromCoroutine(self._watch_config(key, callback, patient=patient))
 
     async def _watch_config(self, key: str, callback: ConfigCallback, *, patient: bool) -> ConfigWatch:

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_etcd.client.client import EtcdClient
+from twisted_etcd.client.kv import is_time
 from twisted_etcd.config.configuration import CONFIG_PREFIX, Configuration
 from twisted_etcd.errors import InvalidSettings, ServiceNotFound
 from twisted_etcd.messaging.addresses import ServiceHandle
@@ -44,6 +45,7 @@ class EtcdService(MessageService):
     :param config_prefix: where configuration is kept in etcd.
     :param service_prefix: where services are kept in etcd.
     :raises InvalidSettings: where the interval cannot be used.
+    :raises TypeError: where the client is none, or the interval no number.
     """
 
     _log = Logger()
@@ -59,7 +61,10 @@ class EtcdService(MessageService):
         name: str = m.ETCD_SERVICE,
     ) -> None:
         super().__init__(name)
-        if heartbeat_check_interval <= 0:
+        if not isinstance(client, EtcdClient):
+            msg = f"the first argument of EtcdService must be an EtcdClient, not {type(client).__name__}"
+            raise TypeError(msg)
+        if not is_time(heartbeat_check_interval, "heartbeat_check_interval") or heartbeat_check_interval == 0:
             msg = f"heartbeat_check_interval must be more than 0 seconds, not {heartbeat_check_interval!r}"
             raise InvalidSettings(msg)
         self.client = client
@@ -87,6 +92,12 @@ class EtcdService(MessageService):
 
     def on_start(self) -> None:
         """Begin the heartbeat check."""
+        if self.client in (later := cast("Node", self.parent).services)[later.index(self) :]:
+            self._log.warn(
+                "{client} comes after {service} in the node, and is stopped before it: set its parent first",
+                client=self.client,
+                service=self.name,
+            )
         checking: Deferred[LoopingCall] = self._heartbeat.start(self._interval, now=False)
         checking.addErrback(self._check_ended)
 
@@ -102,6 +113,11 @@ class EtcdService(MessageService):
         self._instances.take_all_back()
         self._kv.revoke_all()
         self._subscriptions.close_all()
+        await self._background.wait()
+
+    async def on_exit(self) -> None:
+        """Revoke what handlers that were still under way have been granted, and wait for what they left."""
+        self._kv.revoke_all()
         await self._background.wait()
 
     def _check(self) -> Deferred[None]:
@@ -122,7 +138,12 @@ class EtcdService(MessageService):
         return handle
 
     def _named(self, named: m.Subscriber) -> ServiceHandle | None:
-        return cast("Node", self.parent).handle(named) if isinstance(named, str) else named
+        if named is None or isinstance(named, ServiceHandle):
+            return named
+        if not isinstance(named, str):
+            msg = f"who is to be told is named by a service's name, or its handle, not by {type(named).__name__}"
+            raise TypeError(msg)
+        return cast("Node", self.parent).handle(named)
 
     # --- key-values, transactions, leases ---------------------------------------------------------------------------
 

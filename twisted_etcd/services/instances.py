@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import cast
 
+import msgspec
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twisted_etcd.errors import LeaseNotFound, MessagingError, TwistedEtcdError
 from twisted_etcd.messaging.addresses import ServiceHandle
@@ -30,7 +32,7 @@ from twisted_etcd.services.messages import (
 from twisted_etcd.services.subscriptions import Sender, Subscriptions
 
 
-class _Entry(NamedTuple):
+class _Entry(msgspec.Struct, eq=False):
     registration: Registration
     #: What asked for it.
     message: EtcdServiceRegisterReq
@@ -53,8 +55,8 @@ class Instances:
         self._subscriptions = subscriptions
         self._background = background
         self._send = send
-        #: By the key in etcd.
-        self._registrations: dict[str, _Entry] = {}
+        #: By the key in etcd: what is wanted there now, last, and before it what that is to replace and did not yet.
+        self._registrations: dict[str, list[_Entry]] = {}
 
     def __len__(self) -> int:
         return len(self._registrations)
@@ -73,15 +75,18 @@ class Instances:
             changed=self._changed,
         )
         path = registration.path
-        earlier = self._registrations.get(path)
-        self._registrations[path] = _Entry(registration, message, heartbeat_to)
+        entry = _Entry(registration, message, heartbeat_to)
+        entries = self._registrations.setdefault(path, [])
+        entries.append(entry)
         try:
             lease_id = await registration.start()
         except Exception:
             self._end(registration)
-            self._restore(registration, earlier)
+            self._withdraw(entry, entries)
             raise
-        if earlier is not None:
+        place = entries.index(entry)
+        replaced, entries[:place] = entries[:place], []
+        for earlier in replaced:
             self._background.add(
                 self._replaced(earlier.registration, registration), f"what {path} replaces is left to its TTL"
             )
@@ -90,19 +95,20 @@ class Instances:
     def _end(self, registration: Registration) -> None:
         self._background.add(registration.take_back(), f"{registration.path} is left to its TTL")
 
-    def _restore(self, failed: Registration, earlier: _Entry | None) -> None:
+    def _withdraw(self, failed: _Entry, entries: list[_Entry]) -> None:
         """Go back to what was there before."""
-        if not self._is_current(failed):
-            # Unregistered, or replaced once more, in the meantime.
-            if earlier is not None:
-                self._end(earlier.registration)
-        elif earlier is None:
-            del self._registrations[failed.path]
-        else:
-            self._registrations[failed.path] = earlier
+        path = failed.registration.path
+        if self._registrations.get(path) is not entries:
+            # Unregistered in the meantime, as was what was there before.
+            return
+        was_wanted = entries[-1] is failed
+        entries.remove(failed)
+        if not entries:
+            del self._registrations[path]
+        elif was_wanted:
             # The failed one may have put the key, and taken it away; and it was reported as ended.
-            checking = Deferred.fromCoroutine(self._check(earlier.registration))
-            self._background.add(checking, f"{failed.path} could not be checked")
+            checking = Deferred.fromCoroutine(self._check(entries[-1].registration))
+            self._background.add(checking, f"{path} could not be checked")
 
     @staticmethod
     def _replaced(earlier: Registration, registration: Registration) -> Deferred[bool]:
@@ -113,20 +119,23 @@ class Instances:
     async def unregister(self, message: EtcdServiceUnregisterReq) -> EtcdServiceUnregisterResp:
         """Take a registration back."""
         path = self._registry.path(message.service_name, message.service_address)
-        entry = self._registrations.pop(path, None)
-        if entry is None:
+        entries = self._registrations.pop(path, None)
+        if entries is None:
             return EtcdServiceUnregisterResp(success=False)
-        await entry.registration.take_back()
+        taking_back = [entry.registration.take_back() for entry in entries]
+        for succeeded, result in await DeferredList(taking_back, consumeErrors=True):
+            if not succeeded:
+                cast("Failure", result).raiseException()
         return EtcdServiceUnregisterResp(success=True)
 
     async def heartbeat(self, message: EtcdServiceHeartbeatReq) -> EtcdServiceHeartbeatResp:
         """Confirm a registration now."""
         path = self._registry.path(message.service_name, message.service_address)
-        entry = self._registrations.get(path)
-        if entry is None:
+        entries = self._registrations.get(path)
+        if entries is None:
             return EtcdServiceHeartbeatResp(success=False, ttl=0)
         try:
-            ttl = await entry.registration.heartbeat()
+            ttl = await entries[-1].registration.heartbeat()
         except LeaseNotFound:
             return EtcdServiceHeartbeatResp(success=False, ttl=0)
         return EtcdServiceHeartbeatResp(success=True, ttl=ttl)
@@ -152,7 +161,7 @@ class Instances:
 
     def check_all(self) -> Deferred[None]:
         """Look after every registration: see that etcd has it, mend it where not, and report. It does not fail."""
-        checks = [self._check(entry.registration) for entry in self._registrations.values()]
+        checks = [self._check(entries[-1].registration) for entries in self._registrations.values()]
         return DeferredList([Deferred.fromCoroutine(check) for check in checks]).addCallback(lambda _: None)
 
     async def _check(self, registration: Registration) -> None:
@@ -167,14 +176,11 @@ class Instances:
             self._log.failure("{path} could not be checked.", path=registration.path)
         self._changed(registration)
 
-    def _is_current(self, registration: Registration) -> bool:
-        entry = self._registrations.get(registration.path)
-        return entry is not None and entry.registration is registration
-
     def _changed(self, registration: Registration) -> None:
-        if not self._is_current(registration):
+        entries = self._registrations.get(registration.path)
+        if entries is None or entries[-1].registration is not registration:
             return
-        entry = self._registrations[registration.path]
+        entry = entries[-1]
         if entry.heartbeat_to is None:
             return
         report = EtcdHeartbeatMsg(
@@ -188,12 +194,13 @@ class Instances:
             self._send(entry.heartbeat_to, report)
         except MessagingError:
             # Who was told is gone; the registration is not theirs and stays.
-            self._registrations[registration.path] = entry._replace(heartbeat_to=None)
+            entry.heartbeat_to = None
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def take_all_back(self) -> None:
         """Take every registration back, in the background."""
-        entries, self._registrations = self._registrations, {}
-        for entry in entries.values():
-            self._end(entry.registration)
+        wanted, self._registrations = self._registrations, {}
+        for entries in wanted.values():
+            for entry in entries:
+                self._end(entry.registration)

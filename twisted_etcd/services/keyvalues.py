@@ -73,7 +73,14 @@ class KeyValues:
         return EtcdListKeysResp(tuple([kv.key async for kv in scan]))
 
     async def batch_get(self, message: EtcdBatchGetReq) -> EtcdBatchGetResp:
-        """``KV.Txn`` of reads alone."""
+        """
+        ``KV.Txn`` of reads alone.
+
+        :raises TypeError: for one key where there should be several, since it would be taken for its letters.
+        """
+        if isinstance(message.keys, str | bytes):
+            msg = f"keys must be a list or a tuple of keys, not {type(message.keys).__name__}"
+            raise TypeError(msg)
         keys = [to_bytes(key) for key in message.keys]
         if not keys:
             return EtcdBatchGetResp({})
