@@ -42,10 +42,8 @@ def version(binary: Path) -> str:
     return found[1]
 
 
-#: For tests that show more of Twisted than of etcd: one version of etcd is enough.
-one_etcd = pytest.mark.parametrize(
-    "etcd_binary", [binaries()[0][1]], ids=[binaries()[0][0]], indirect=True, scope="session"
-)
+#: For what shows more of our own side, or of Twisted, than of etcd: with the first version only.
+ONE_VERSION = pytest.mark.parametrize("etcd_binary", [binaries()[0][1]], ids=[binaries()[0][0]], indirect=True)
 
 
 def http_client() -> HTTPClient:

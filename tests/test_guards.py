@@ -13,7 +13,7 @@ import pytest
 CONFTEST = """
 from tests import guards
 from tests.guards import clean_reactor, logged_errors
-guards.LOOKS = 40
+guards.LOOKS = 20
 """
 #: Each is run under the guards, in one pytest of its own.
 SAMPLES = """
@@ -29,7 +29,7 @@ from twisted.logger import Logger
 
 class Closing(Protocol):
     def connectionMade(self):
-        reactor.callLater(0.1, self.transport.loseConnection)
+        reactor.callLater(0.05, self.transport.loseConnection)
 
 async def connect_to(protocol):
     port = reactor.listenTCP(0, Factory.forProtocol(protocol), interface="127.0.0.1")

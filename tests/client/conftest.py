@@ -10,15 +10,11 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 
-from tests.etcds import binaries
 from tests.wire import LOOPBACK
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.gateway.endpoints import parse_endpoint
 from twisted_etcd.testing.proxy import FaultProxy, IProxyReactor
-
-#: For what is the client's doing alone, and takes long: with the first version only.
-ONE_VERSION = pytest.mark.parametrize("etcd_binary", [binaries()[0][1]], ids=[binaries()[0][0]], indirect=True)
 
 
 class MakeClient(Protocol):

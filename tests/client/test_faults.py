@@ -11,8 +11,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import capturedLogs
 
-from tests.client.conftest import ONE_VERSION, MakeClient
-from tests.etcds import FreshEtcd
+from tests.client.conftest import MakeClient
+from tests.etcds import ONE_VERSION, FreshEtcd
 from tests.wire import LOOPBACK, Listener, Peer, soon
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.watch import Watch

@@ -10,7 +10,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
 
-from tests.client.conftest import ONE_VERSION, MakeClient
+from tests.client.conftest import MakeClient
+from tests.etcds import ONE_VERSION
 from tests.wire import LOOPBACK, ClockedReactor, Listener, soon
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.lease import Lease

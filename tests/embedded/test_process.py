@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 
 from tests.etcds import FreshEtcd, http_client, new_etcd, version
-from twisted_etcd.embedded import process
+from twisted_etcd.embedded import place, process
 from twisted_etcd.embedded.binary import distro_binary
 from twisted_etcd.embedded.ports import Ports, free_ports
 from twisted_etcd.embedded.process import EmbeddedEtcd
@@ -157,7 +157,7 @@ async def test_ports_that_somebody_else_took_are_replaced(
         taken = [theirs.getsockname()[1], theirs_too.getsockname()[1]]
         # lost twice: once the client's port, once the peer's
         offers = [[taken[0], free_ports(1)[0]], [free_ports(1)[0], taken[1]]]
-        monkeypatch.setattr(process, "free_ports", lambda count: offers.pop(0) if offers else free_ports(count))
+        monkeypatch.setattr(place, "free_ports", lambda count: offers.pop(0) if offers else free_ports(count))
         etcd = await fresh_etcd()
     assert offers == []
     assert int(etcd.endpoint.rsplit(":", 1)[1]) not in taken

@@ -12,7 +12,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
-from tests.etcds import http_client, one_etcd
+from tests.etcds import ONE_VERSION, http_client
 from tests.programs import EXAMPLES, TWISTD, Program, Run
 from tests.wire import Listener
 from twisted_etcd.client.client import EtcdClient
@@ -78,14 +78,14 @@ async def test_the_tac_file_serves(run: Run, webapp: Path, etcd_server: Embedded
     await assert_serves(run(*TWISTD, "--nodaemon", "--python", "webapp.tac", directory=webapp, **environment), client)
 
 
-@one_etcd
+@ONE_VERSION
 @pytest_twisted.ensureDeferred
 async def test_the_command_serves(run: Run, webapp: Path, etcd_server: EmbeddedEtcd, client: EtcdClient) -> None:
     options = ("--listen", ANYWHERE, "--endpoints", etcd_server.endpoint)
     await assert_serves(run(*TWISTD, "--nodaemon", "webapp", *options, directory=webapp, PYTHONPATH="."), client)
 
 
-@one_etcd
+@ONE_VERSION
 @pytest_twisted.ensureDeferred
 async def test_it_ends_where_it_cannot_listen(run: Run, webapp: Path, etcd_server: EmbeddedEtcd) -> None:
     taken = Listener()

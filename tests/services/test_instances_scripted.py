@@ -164,6 +164,20 @@ def test_of_two_that_replace_each_other_and_fail_nothing_is_left(kept: Kept) -> 
     assert len(kept.instances) == 0
 
 
+def test_a_replacement_that_is_there_first_ends_what_it_replaces(kept: Kept) -> None:
+    slow, fast = kept.register(), kept.register()
+    slow_asked = kept.etcd.take("lease")
+    lease = kept.is_granted()
+    kept.etcd.take("put").answer.callback(None)
+    assert result_of(fast).lease_id == lease.id
+    assert slow_asked.cancelled
+    failure_of(slow, ServiceStopped)
+    kept.etcd.take("get").answer.callback(found(9, kv(PATH, "", 5, lease.id)))
+    assert kept.etcd.asked == []
+    assert len(kept.instances) == 1
+    assert kept.reports()[-1] is True
+
+
 def test_what_is_unregistered_while_it_is_replaced_is_gone_when_that_is_answered(kept: Kept) -> None:
     first = kept.registered()
     replacing = kept.register()

@@ -61,7 +61,7 @@ class EtcdService(MessageService):
         name: str = m.ETCD_SERVICE,
     ) -> None:
         super().__init__(name)
-        if not isinstance(client, EtcdClient):
+        if not hasattr(client, "watch"):
             msg = f"the first argument of EtcdService must be an EtcdClient, not {type(client).__name__}"
             raise TypeError(msg)
         if not is_time(heartbeat_check_interval, "heartbeat_check_interval") or heartbeat_check_interval == 0:

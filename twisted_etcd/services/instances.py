@@ -98,8 +98,8 @@ class Instances:
     def _withdraw(self, failed: _Entry, entries: list[_Entry]) -> None:
         """Go back to what was there before."""
         path = failed.registration.path
-        if self._registrations.get(path) is not entries:
-            # Unregistered in the meantime, as was what was there before.
+        if self._registrations.get(path) is not entries or failed not in entries:
+            # Unregistered in the meantime, as was what was there before; or a later one was faster.
             return
         was_wanted = entries[-1] is failed
         entries.remove(failed)

@@ -1,0 +1,162 @@
+"""What the README shows does what the README says."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import trustme
+from pytest_twisted import ensureDeferred
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.utils import getProcessOutputAndValue
+
+import twisted_etcd
+from tests.wire import Event, soon
+from twisted_etcd.client.client import EtcdClient
+from twisted_etcd.daemon.hosting import make_services
+from twisted_etcd.daemon.settings import load
+from twisted_etcd.embedded.process import EmbeddedEtcd
+from twisted_etcd.messaging.messages import Message
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+HERE = "http://127.0.0.1:2379"
+#: A message with its fields.
+MESSAGE = re.compile(r"`(Etcd\w+(?:Req|Resp|Msg|Event))\((.*?)\)`")
+
+
+def block(language: str, part: str) -> str:
+    """The one block of code in that language that has these words."""
+    found = [code for code in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if part in code]
+    assert len(found) == 1, f"{len(found)} blocks have {part!r}"
+    return str(found[0])
+
+
+def run(*code: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    for each in code:
+        exec(compile(each, "README.md", "exec"), names)  # noqa: S102 - our own
+    return names
+
+
+def test_every_block_of_python_is_one_that_is_run_here() -> None:
+    parts = ("react(", "MEMBER_LIST", "addSystemEventTrigger", "TLSSettings(", "Application(", "class Prices")
+    assert sorted(re.findall(r"```python\n(.*?)```", README, re.DOTALL)) == sorted(
+        block("python", each) for each in parts
+    )
+
+
+@pytest.mark.parametrize("heading", ["Run it", "Run the tests"])
+def test_a_set_up_is_one_line(heading: str) -> None:
+    part = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    assert len(re.findall(r"```sh\n([^\n]+)\n```", part)) == part.count("```") / 2 == 1
+
+
+@ensureDeferred
+async def test_the_program_of_the_client(etcd_server: EmbeddedEtcd) -> None:
+    code = block("python", "react(").replace(f"{HERE},http://127.0.0.1:22379", etcd_server.endpoint)
+    running: Deferred[tuple[bytes, bytes, int]]
+    running = getProcessOutputAndValue(sys.executable, ["-c", code], env=None, reactor=cast("Any", reactor))
+    out, err, code_of_exit = await soon(running)
+    assert (err, code_of_exit) == (b"", 0)
+    lines = out.decode().splitlines()
+    assert lines[0].startswith("b'hello' ")
+    assert lines[1:3] == ["True", "b'worker/1'"]
+    assert lines[3].startswith("WatchBatch(")
+    assert lines[4].endswith("is lost: it was revoked")
+
+
+@ensureDeferred
+async def test_a_call_without_a_method_of_its_own(etcd_server: EmbeddedEtcd) -> None:
+    async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
+        assert len(await run(block("python", "MEMBER_LIST"))["names"](client)) == 1
+
+
+@ensureDeferred
+async def test_a_program_that_the_reactor_stops(
+    etcd_server: EmbeddedEtcd, capsys: pytest.CaptureFixture[str], prefix: str
+) -> None:
+    code = block("python", "addSystemEventTrigger").replace("(reactor)", f"(twisted, {etcd_server.endpoint!r})", 2)
+    code = code.replace(f"follow(twisted, {etcd_server.endpoint!r})", "follow(reactor)").replace(
+        '"worker/"', repr(prefix)
+    )
+    stops: list[Any] = []
+
+    class Reactor:
+        def addSystemEventTrigger(self, phase: str, event: str, stop: Any) -> None:  # noqa: ANN401
+            assert (phase, event) == ("before", "shutdown")
+            stops.append(stop)
+
+    following = Deferred.fromCoroutine(
+        run("from twisted.internet import reactor as twisted", code)["follow"](Reactor())
+    )
+    async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
+        await client.put(prefix + "1", "here")
+    await soon(stops[0]())
+    assert await soon(following) is None
+    assert capsys.readouterr().out.endswith("stopped\n")
+
+
+@pytest.fixture
+def certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    authority = trustme.CA()
+    mine = authority.issue_cert("client.example")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    mine.cert_chain_pems[0].write_to_path(tmp_path / "client.pem")
+    mine.private_key_pem.write_to_path(tmp_path / "client-key.pem")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("certificates")
+@ensureDeferred
+async def test_a_client_with_tls_and_a_user() -> None:
+    client = run(block("python", "TLSSettings("))["make_client"](reactor, "secret")
+    assert client.endpoints == ("https://etcd-1.example:2379", "https://etcd-2.example:2379")
+    await client.stopService()
+
+
+@ensureDeferred
+async def test_a_node_and_a_service_that_follows_a_value(etcd_server: EmbeddedEtcd) -> None:
+    changed = Event()
+    told = "        self.prices = message.new_value\n"
+    prices = block("python", "class Prices").replace(told, f"{told}        changed.happened()\n")
+    names = run(block("python", "Application(").replace(HERE, etcd_server.endpoint), prices)
+    names["changed"] = changed
+    node, etcd = names["node"], names["etcd"]
+    node.startService()
+    await soon(node.when_started())
+    service = node.getServiceNamed("Prices")
+    assert service.prices is None
+    await soon(etcd.set_config("shop/prices", "low"))
+    await changed.until(lambda: service.prices == b"low")
+    await soon(node.stopService())
+
+
+def test_the_settings_file(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (certificates / "password").write_text("secret\n")
+    shutil.copy(ROOT / "examples" / "greeter.py", certificates)
+    monkeypatch.syspath_prepend(certificates)
+    file = certificates / "etcdservice.yaml"
+    file.write_text(block("yaml", "password_file").replace("/run/secrets/etcd", "password"))
+    settings = load(file, {})
+    assert [each.name for each in make_services(settings.services, taken=())] == ["Greeter"]
+    assert (settings.watch, [each.name for each in settings.register]) == (("app/database",), ["user-service"])
+
+
+def test_every_message_is_there_with_its_fields() -> None:
+    chapter = README.split("\n## The messages\n")[1].split("\n## ")[0]
+    written = {name: re.sub(r"=(\(\)|\{\}|[^,]*)", "", fields) for name, fields in MESSAGE.findall(chapter)}
+    for name, fields in written.items():
+        assert tuple(fields.split(", ")) == getattr(twisted_etcd, name).__struct_fields__, name
+    messages = {
+        name
+        for name in twisted_etcd.__all__
+        if isinstance(cls := getattr(twisted_etcd, name), type) and issubclass(cls, Message) and name.startswith("Etcd")
+    }
+    assert messages == set(written)
