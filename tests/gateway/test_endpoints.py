@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from twisted_etcd.errors import InvalidSettings
@@ -49,7 +51,8 @@ def test_an_ipv6_address_is_kept_without_its_brackets_and_sent_with_them() -> No
         ("http://etcd example", "names no host"),
         ("http://etcd.example:port", "is no URL"),
         ("http://etcd.example:70000", "is no URL"),
-        ("http://[::1:2379", "is no URL"),
+        ("http://[::1:2379", "put an IPv6 address in brackets"),
+        ("::1:2379", "put an IPv6 address in brackets"),
         ("http://etcd.example:0", "the port 0"),
         ("http://etcd.example:2379/v3", "something behind HOST:PORT"),
         ("http://etcd.example?x=1", "something behind HOST:PORT"),
@@ -89,6 +92,12 @@ def test_a_password_in_an_endpoint_is_refused_and_not_shown(text: str) -> None:
 )
 def test_endpoints_come_as_a_string_a_comma_list_or_a_list_and_each_counts_once(given: str | list[str]) -> None:
     assert parse_endpoints(given) == (A, B)
+
+
+@pytest.mark.parametrize(("given", "kind"), [(None, "NoneType"), (5, "int"), (["http://a", 5], "int")], ids=repr)
+def test_an_endpoint_that_is_no_text_is_refused_by_its_type(given: Any, kind: str) -> None:  # noqa: ANN401
+    with pytest.raises(InvalidSettings, match=rf"^an endpoint must be a text such as .*, not {kind}$"):
+        parse_endpoints(given)
 
 
 @pytest.mark.parametrize("given", ["", " , ", [], ["", " "]], ids=repr)

@@ -136,7 +136,7 @@ def test_words_around_the_certificates_and_several_authorities_are_fine(papers: 
     ("words", "part"),
     [
         ("certificate verify failed", "give the authority that signed it as ca_file"),
-        ("tlsv13 alert certificate required", "check cert_file and key_file"),
+        ("tlsv13 alert certificate required", "give cert_file and key_file"),
         ("ssl/tls alert bad certificate", "check cert_file and key_file"),
         ("sslv3 alert certificate expired", "check cert_file and key_file"),
         ("tlsv1 alert unknown ca", "check cert_file and key_file"),
@@ -265,7 +265,7 @@ async def test_without_the_intermediate_the_client_is_refused(
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_without_a_certificate_is_refused(secure: Secure, make_gateway: MakeGateway) -> None:
-    await refused(make_gateway(secure.url, tls=secure.papers.settings()), "check cert_file and key_file")
+    await refused(make_gateway(secure.url, tls=secure.papers.settings()), "give cert_file and key_file")
 
 
 @pytest_twisted.ensureDeferred

@@ -11,6 +11,8 @@ from twisted_etcd.errors import InvalidSettings
 
 #: The port that etcd listens on for clients unless told otherwise.
 DEFAULT_PORT = 2379
+#: So many colons a URL has, with a port and without an IPv6 address.
+_COLONS = 2
 _SCHEMES = ("http", "https")
 _WITH_USER = "has a user in it; give username and password apart from it"
 
@@ -59,7 +61,8 @@ def parse_endpoint(text: str, *, default_scheme: str = "http") -> Endpoint:
             # The error names parts of it.
             msg = f"an endpoint {_WITH_USER}"
             raise InvalidSettings(msg) from None
-        msg = f"endpoint {text!r} is no URL: {error}; write it as http://HOST:PORT"
+        how = "put an IPv6 address in brackets" if text.count(":") > _COLONS else "write it as http://HOST:PORT"
+        msg = f"endpoint {text!r} is no URL: {error}; {how}"
         raise InvalidSettings(msg) from error
     if "@" in text:
         msg = f"the endpoint of host {host!r} {_WITH_USER}"
@@ -85,7 +88,11 @@ def parse_endpoints(given: str | Iterable[str], *, default_scheme: str = "http")
 
     :raises InvalidSettings: where one is wrong, or where there is none.
     """
-    texts = [given] if isinstance(given, str) else list(given)
+    texts = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else [given]
+    for text in texts:
+        if not isinstance(text, str):
+            msg = f"an endpoint must be a text such as 'http://127.0.0.1:2379', not {type(text).__name__}"
+            raise InvalidSettings(msg)
     parts = [part for text in texts for part in text.split(",") if part.strip()]
     if not parts:
         msg = "no endpoint is given; write for example http://127.0.0.1:2379"
