@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 
 from tests.guards import LoggedErrors
 from tests.said import Said
+from twisted_etcd.backoff import FIRST_BACKOFF
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.config.configuration import ChangeType
 from twisted_etcd.daemon.caretaker import CARETAKER, Caretaker
@@ -273,11 +274,25 @@ def test_a_watch_that_ended_is_begun_anew(scene: Scene, said: Said) -> None:
     scene.start(watch=("app/database", "app/cache"))
     assert len(scene.etcd.requests) == 2
     scene.tell(EtcdWatchEndedMsg(1, Compacted(11, "compacted")))
+    assert scene.etcd.requests[2:] == []
+    scene.advance(FIRST_BACKOFF)
     assert scene.etcd.requests[2:] == [EtcdConfigWatchReq("app/database")]
     assert said.count("#warn The configuration app/database is followed anew: compacted") == 1
     assert said.count("The configuration app/database is followed: not set") == 2
+    # Each time it waits longer, until something has come of it.
     scene.tell(EtcdWatchEndedMsg(3, Compacted(11, "compacted")))
+    scene.advance(FIRST_BACKOFF)
+    assert scene.etcd.requests[3:] == []
+    scene.advance(FIRST_BACKOFF + 0.01)
     assert scene.etcd.requests[3:] == [EtcdConfigWatchReq("app/database")]
+    scene.tell(
+        EtcdConfigChangedMsg(
+            key="app/database", new_value=b"1", old_value=None, change_type=ChangeType.CREATED, revision=9
+        )
+    )
+    scene.tell(EtcdWatchEndedMsg(4, Compacted(11, "compacted")))
+    scene.advance(FIRST_BACKOFF)
+    assert scene.etcd.requests[4:] == [EtcdConfigWatchReq("app/database")]
 
 
 def test_health_is_told_when_it_changes(scene: Scene, said: Said) -> None:

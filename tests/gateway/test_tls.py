@@ -136,10 +136,10 @@ def test_words_around_the_certificates_and_several_authorities_are_fine(papers: 
     ("words", "part"),
     [
         ("certificate verify failed", "give the authority that signed it as ca_file"),
-        ("tlsv13 alert certificate required", "give cert_file and key_file"),
-        ("ssl/tls alert bad certificate", "check cert_file and key_file"),
-        ("sslv3 alert certificate expired", "check cert_file and key_file"),
-        ("tlsv1 alert unknown ca", "check cert_file and key_file"),
+        ("tlsv13 alert certificate required", "give or mend cert_file and key_file"),
+        ("ssl/tls alert bad certificate", "give or mend cert_file and key_file"),
+        ("sslv3 alert certificate expired", "give or mend cert_file and key_file"),
+        ("tlsv1 alert unknown ca", "give or mend cert_file and key_file"),
         ("wrong version number", "write the endpoint with http://"),
         ("tlsv1 alert protocol version", "no version or cipher of TLS in common"),
         ("ssl/tls alert handshake failure", "no version or cipher of TLS in common"),
@@ -260,12 +260,12 @@ async def test_without_the_intermediate_the_client_is_refused(
         Path(cert_file).read_bytes().partition(b"-----END CERTIFICATE-----\n")[0] + b"-----END CERTIFICATE-----\n"
     )
     gateway = make_gateway(secure.url, tls=secure.papers.settings((str(alone), key_file)))
-    await refused(gateway, "the server refused the client's certificate")
+    await refused(gateway, "the server wants another client certificate")
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_without_a_certificate_is_refused(secure: Secure, make_gateway: MakeGateway) -> None:
-    await refused(make_gateway(secure.url, tls=secure.papers.settings()), "give cert_file and key_file")
+    await refused(make_gateway(secure.url, tls=secure.papers.settings()), "give or mend cert_file and key_file")
 
 
 @pytest_twisted.ensureDeferred
@@ -290,7 +290,7 @@ async def test_the_name_in_a_client_certificate_is_no_user(secure: Secure, make_
 @pytest_twisted.ensureDeferred
 async def test_an_expired_certificate_is_refused(secure: Secure, make_gateway: MakeGateway) -> None:
     pair = secure.papers.pair("expired", "client.example", expired=True)
-    await refused(make_gateway(secure.url, tls=secure.papers.settings(pair)), "check cert_file and key_file")
+    await refused(make_gateway(secure.url, tls=secure.papers.settings(pair)), "give or mend cert_file and key_file")
 
 
 @pytest_twisted.ensureDeferred
@@ -298,7 +298,7 @@ async def test_a_certificate_of_another_authority_is_refused(
     secure: Secure, make_gateway: MakeGateway, tmp_path: Path
 ) -> None:
     pair = Papers(tmp_path).pair("stranger", "client.example")
-    await refused(make_gateway(secure.url, tls=secure.papers.settings(pair)), "check cert_file and key_file")
+    await refused(make_gateway(secure.url, tls=secure.papers.settings(pair)), "give or mend cert_file and key_file")
 
 
 @pytest_twisted.ensureDeferred

@@ -72,6 +72,8 @@ class Caretaker(MessageService):
         self._tasks: list[Deferred[None]] = []
         #: By the number of its watch: the configuration key.
         self._followed: dict[int, str] = {}
+        #: By the configuration key whose watch ended: the waits before it is followed again.
+        self._again: dict[str, Backoff] = {}
         self._healthy: dict[tuple[str, str], bool] = {}
 
     def on_start(self) -> None:
@@ -163,11 +165,17 @@ class Caretaker(MessageService):
         state = "not set" if answer.config_value is None else f"{len(answer.config_value)} bytes"
         self._log.info("The configuration {key} is followed: {state}", key=key, state=state)
 
+    async def _follow_again(self, key: str) -> None:
+        backoff = self._again.setdefault(key, Backoff(self._random, longest=_LONGEST_BACKOFF))
+        await deferLater(self._reactor, backoff.next())
+        await self._follow(key)
+
     # --- what comes of it -------------------------------------------------------------------------------------------
 
     @handles(EtcdConfigChangedMsg)
     def on_config_changed(self, message: EtcdConfigChangedMsg) -> None:
         """Say that it changed, not into what."""
+        self._again.pop(message.key, None)
         size = "" if message.new_value is None else f": {len(message.new_value)} bytes"
         self._log.info(
             "The configuration {key} was {change} at revision {revision}{size}",
@@ -179,10 +187,10 @@ class Caretaker(MessageService):
 
     @handles(EtcdWatchEndedMsg)
     def on_watch_ended(self, message: EtcdWatchEndedMsg) -> None:
-        """Follow it anew."""
+        """Follow it anew, after a wait that grows for as long as nothing comes of it."""
         key = self._followed.pop(message.watch_id)
         self._log.warn("The configuration {key} is followed anew: {why}", key=key, why=str(message.error))
-        self._begin(self._follow(key))
+        self._begin(self._follow_again(key))
 
     @handles(EtcdHeartbeatMsg)
     def on_heartbeat(self, message: EtcdHeartbeatMsg) -> None:

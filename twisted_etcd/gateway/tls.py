@@ -102,10 +102,8 @@ def tls_obstacle(error: Exception) -> str | None:
     if "certificate verify failed" in words:
         return f"the server's certificate is not trusted ({words}); give the authority that signed it as ca_file"
     # With TLS 1.3 this comes when the handshake has already ended on this side.
-    if "certificate required" in words:
-        return f"the server wants a certificate of the client ({words}); give cert_file and key_file"
     if "alert" in words and any(part in words for part in ("certificate", "unknown ca")):
-        return f"the server refused the client's certificate ({words}); check cert_file and key_file"
+        return f"the server wants another client certificate ({words}); give or mend cert_file and key_file"
     if any(part in words for part in ("wrong version number", "packet length too long", "http request")):
         return f"the server does not speak TLS ({words}); write the endpoint with http://"
     if any(part in words for part in ("handshake failure", "protocol version", "unsupported protocol")):
