@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import STDLibLogObserver, globalLogBeginner
 
-from tests.etcds import FreshEtcd, binaries, new_etcd
+from tests.etcds import QUICK_ELECTIONS, FreshEtcd, binaries, new_etcd
 from tests.guards import clean_reactor, logged_errors
 from tests.programs import run
 from tests.said import said
@@ -22,6 +22,7 @@ from twisted_etcd.embedded.process import EmbeddedEtcd
 __all__ = ["clean_reactor", "logged_errors", "run", "said"]
 
 _numbers = itertools.count(1)
+_finished = itertools.count(1)
 
 
 def pytest_sessionstart() -> None:
@@ -33,6 +34,13 @@ def pytest_collection_finish() -> None:
     """Make the collection after each test quick: what is there now is there to stay."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_logfinish() -> None:
+    """So are the reports of the tests, which become many."""
+    if next(_finished) % 100 == 0:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session", params=[path for _, path in binaries()], ids=[label for label, _ in binaries()])
@@ -60,11 +68,12 @@ def fresh_etcd(etcd_binary: Path) -> Iterator[FreshEtcd]:
     Makes etcds for one test alone, of each version: ``server = yield fresh_etcd(extra_args=(…))``.
 
     The Deferred fires when the server answers. It takes what ``EmbeddedEtcd`` takes, and stops the server at the end.
+    ``QUICK_ELECTIONS`` come before the arguments that are given.
     """
     servers: list[EmbeddedEtcd] = []
 
-    def start(**options: Any) -> Deferred[EmbeddedEtcd]:  # noqa: ANN401 - as EmbeddedEtcd has them
-        server = new_etcd(etcd_binary, **options)
+    def start(*, extra_args: Sequence[str] = (), **options: Any) -> Deferred[EmbeddedEtcd]:  # noqa: ANN401 - as EmbeddedEtcd
+        server = new_etcd(etcd_binary, extra_args=(*QUICK_ELECTIONS, *extra_args), **options)
         servers.append(server)
         server.startService()
         return server.when_ready().addCallback(lambda _: server)

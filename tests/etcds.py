@@ -24,6 +24,9 @@ FreshEtcd = Callable[..., Deferred[EmbeddedEtcd]]
 #: Further binaries to test with: paths with ``:`` between them.
 VARIABLE = "TWISTED_ETCD_TEST_ETCD"
 
+#: For an etcd on its own: by default it waits for up to two seconds before it leads itself.
+QUICK_ELECTIONS = ("--heartbeat-interval=20", "--election-timeout=200")
+
 
 @functools.cache
 def binaries() -> list[tuple[str, Path]]:

@@ -163,9 +163,7 @@ async def test_a_slow_connection_delivers_all(
 async def test_watches_and_leases_outlive_their_server(
     fresh_etcd: FreshEtcd, make_client: MakeClient, prefix: str, tmp_path: Path
 ) -> None:
-    # One that comes back quickly.
-    quick = ("--heartbeat-interval=10", "--election-timeout=100")
-    server = await fresh_etcd(data_dir=tmp_path / "data", extra_args=quick)
+    server = await fresh_etcd(data_dir=tmp_path / "data")
     clients = [make_client(endpoints=server.endpoint, own_streams=own_streams) for own_streams in (16, 0)]
     watches = [client.watch(prefix, prefix=True) for client in clients]
     await soon(gatherResults([watch.ready for watch in watches]))

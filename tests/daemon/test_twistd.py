@@ -13,6 +13,7 @@ import pytest_twisted
 
 from tests.daemon import guests
 from tests.daemon.conftest import MakeClient, value_at
+from tests.etcds import QUICK_ELECTIONS
 from tests.programs import TWISTD, ForeignProcess, Program, Run, is_gone, trouble_in
 from tests.wire import soon
 from twisted_etcd.embedded.process import EmbeddedEtcd
@@ -59,7 +60,7 @@ def assert_ended_well(twistd: Program, directory: Path, *pids: int) -> None:
 async def test_an_embedded_etcd_is_announced_revived_stopped_last_and_keeps_data_and_address(
     etcd_binary: Path, tmp_path: Path, run: Run, make_client: MakeClient
 ) -> None:
-    prepare(tmp_path)
+    prepare(tmp_path, f"{SETTINGS}embedded: {{extra_args: [{', '.join(QUICK_ELECTIONS)}]}}\n")
     arguments = ("-n", "etcdservice", "--config", "settings.yaml", "--embedded", "--data-dir", "data")
     first = run(*TWISTD, *arguments, "--etcd-binary", str(etcd_binary))
     endpoint = await endpoint_of(first)
