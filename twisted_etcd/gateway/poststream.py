@@ -161,13 +161,13 @@ class PostStream(Stream):
     def pause(self) -> None:
         """Stop reading."""
         self._paused = True
-        if not self._gone:
+        if not self._gone.happened:
             self._socket.pauseProducing()
 
     def resume(self) -> None:
         """Read on."""
         self._paused = False
-        if not self._gone:
+        if not self._gone.happened:
             self._socket.resumeProducing()
 
     def _start_closing(self) -> None:

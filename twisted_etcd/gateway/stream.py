@@ -16,7 +16,7 @@ from typing import Protocol
 
 from OpenSSL import SSL
 from service_identity import VerificationError
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
@@ -28,6 +28,8 @@ from twisted.internet.error import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed
+
+from twisted_etcd.moment import Moment
 
 #: The longest message that is taken unless told otherwise, in bytes: well over the largest answer of an etcd with its
 #: default limits, and low enough that an endless message does not end the process.
@@ -136,11 +138,10 @@ class Stream(ABC):
         self._receiver = receiver
         self._closing = False
         self._ended: BaseException | None = None
-        self._gone = False
-        self._waiting: list[Deferred[None]] = []
+        self._gone: Moment[None] = Moment()
 
     def __repr__(self) -> str:
-        state = "gone" if self._gone else "ended" if self._ended else "closing" if self._closing else "open"
+        state = "gone" if self._gone.happened else "ended" if self._ended else "closing" if self._closing else "open"
         return f"<{type(self).__name__} to {self.endpoint}, {state}>"
 
     @property
@@ -154,15 +155,11 @@ class Stream(ABC):
 
         :return: fires when its socket has gone, whoever ended it. May be called at any time and any number of times.
         """
-        if self._gone:
-            return succeed(None)
-        deferred: Deferred[None] = Deferred()
-        self._waiting.append(deferred)
-        if not self._closing:
+        if not self._closing and not self._gone.happened:
             self._closing = True
             if self._ended is None:
                 self._start_closing()
-        return deferred
+        return self._gone.wait()
 
     @abstractmethod
     def pause(self) -> None:
@@ -205,10 +202,7 @@ class Stream(ABC):
     def _socket_gone(self, reason: Failure) -> None:
         """Tell those who wait; ``reason`` counts where nothing else has ended the stream before."""
         self._end(reason)
-        self._gone = True
-        waiting, self._waiting = self._waiting, []
-        for deferred in waiting:
-            deferred.callback(None)
+        self._gone.fire(None)
 
 
 _CONNECTION_ENDS = (ConnectionDone, ConnectionLost, ConnectionAborted)

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from twisted_etcd.errors import EtcdError, InvalidAuthToken, OldAuthRevision, UserEmpty
+from twisted_etcd.moment import Moment
 
 #: What etcd answers when a token no longer serves, though the user and the password may.
 STALE_TOKEN_ERRORS = (InvalidAuthToken, OldAuthRevision, UserEmpty)
@@ -29,19 +30,20 @@ class Tokens:
     def __init__(self, authenticate: Callable[[], Deferred[str]]) -> None:
         self._authenticate = authenticate
         self._token: str | None = None
-        self._waiting: list[Deferred[str]] = []
-        self._fetching = False
+        #: There while a token is being fetched.
+        self._fetching: Moment[str] | None = None
 
     def current(self) -> Deferred[str]:
         """The token, from the cache or from etcd; all who wait at a time share one request."""
         if self._token is not None:
             return succeed(self._token)
-        deferred: Deferred[str] = Deferred(self._forget)
-        self._waiting.append(deferred)
-        if not self._fetching:
-            self._fetching = True
-            self._authenticate().addCallbacks(self._fetched, self._failed)
-        return deferred
+        if self._fetching is not None:
+            return self._fetching.wait()
+        fetching = self._fetching = Moment[str]()
+        self._authenticate().addCallbacks(
+            self._fetched, self._failed, callbackArgs=(fetching,), errbackArgs=(fetching,)
+        )
+        return fetching.wait()
 
     def refused(self, token: str) -> None:
         """etcd no longer takes this token; a newer one that is here already stays."""
@@ -52,21 +54,11 @@ class Tokens:
         """Whatever token is here no longer serves."""
         self._token = None
 
-    def _forget(self, deferred: Deferred[str]) -> None:
-        self._waiting = [waiting for waiting in self._waiting if waiting is not deferred]
-
-    def _settle(self, fire: Callable[[Deferred[str]], None]) -> None:
-        self._fetching = False
-        waiting, self._waiting = self._waiting, []
-        for deferred in waiting:
-            # One that fires can cancel those behind it.
-            if not deferred.called:
-                fire(deferred)
-
-    def _fetched(self, token: str) -> None:
+    def _fetched(self, token: str, fetching: Moment[str]) -> None:
         self._token = token
-        self._settle(lambda deferred: deferred.callback(token))
+        self._fetching = None
+        fetching.fire(token)
 
-    def _failed(self, failure: Failure) -> None:
-        # A failure for each, since each caller adds its own traceback.
-        self._settle(lambda deferred: deferred.errback(Failure(failure.value)))
+    def _failed(self, failure: Failure, fetching: Moment[str]) -> None:
+        self._fetching = None
+        fetching.fail(failure)
