@@ -117,7 +117,7 @@ def certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @ensureDeferred
 async def test_a_client_with_tls_and_a_user() -> None:
     client = run(block("python", "TLSSettings("))["make_client"](reactor, "secret")
-    assert client.endpoints == ("https://etcd-1.example:2379", "https://etcd-2.example:2379")
+    assert tuple(each.url for each in client.endpoints) == ("https://etcd-1.example:2379", "https://etcd-2.example:2379")
     await client.stopService()
 
 

@@ -81,6 +81,7 @@ Everything that twisted-etcd raises, in one tree::
     │   ├── WatchStopped                 its stop() was called
     │   ├── WatchCancelled               etcd ended the watch and said why
     │   └── ClusterChanged               another cluster answers at this address
+    │       └── HistoryReplaced          the same one, set back to an older state
     ├── MessagingError
     │   ├── ServiceNotFound              no service of that name in the node
     │   ├── ServiceUnavailable           the service is not running
@@ -692,6 +693,24 @@ class ClusterChanged(WatchEnded):
     def __init__(self, before: int, now: int) -> None:
         super().__init__(
             f"the watch began on cluster {before:x} and now cluster {now:x} answers: read again, then watch"
+        )
+        self.before = before
+        self.now = now
+
+
+class HistoryReplaced(ClusterChanged):
+    """
+    The cluster has an older history than it had, as after a restore from a backup, so its revisions mean something else.
+
+    :ivar before: the revision that was told of.
+    :ivar now: the cluster's revision now.
+    """
+
+    def __init__(self, before: int, now: int) -> None:
+        WatchEnded.__init__(
+            self,
+            f"the watch was told of revision {before} and the cluster is at {now} now, as if it was restored from a "
+            "backup: read again, then watch",
         )
         self.before = before
         self.now = now

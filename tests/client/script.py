@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -12,9 +13,13 @@ from twisted.python.failure import Failure
 
 from twisted_etcd.client.carriers import Carriers
 from twisted_etcd.client.feed import WatchFeed
+from twisted_etcd.client.rangereader import RangeReader
+from twisted_etcd.client.vigil import Vigil
 from twisted_etcd.client.watch import Watch
 from twisted_etcd.errors import Unavailable
-from twisted_etcd.gateway.endpoints import Endpoint, EndpointSet
+from twisted_etcd.gateway.checkups import Condition
+from twisted_etcd.gateway.endpoints import Endpoint
+from twisted_etcd.gateway.endpointset import EndpointSet
 from twisted_etcd.gateway.stream import Stream, StreamClosed, StreamLost, StreamReceiver
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.common import Message, ResponseHeader
@@ -143,7 +148,11 @@ class ScriptedGateway:
         self.calls: list[Call] = []
         self.renewals = 0
         self.random: Callable[[], float] = lambda: 1.0
-        self._endpoints = EndpointSet([Endpoint("http", host, 2379) for host in hosts or ("one",)])
+        #: Who was asked how it is, and where its answer goes.
+        self.checkups: list[tuple[Endpoint, Deferred[Condition]]] = []
+        self._endpoints = EndpointSet(
+            [Endpoint("http", host, 2379) for host in hosts or ("one",)], lambda: 0.0, lambda: 1.0
+        )
         self._user = user
 
     @property
@@ -151,10 +160,16 @@ class ScriptedGateway:
         return self._endpoints.all
 
     def choose(self) -> Endpoint:
-        return self._endpoints.choose()
+        chosen = self._endpoints.choose()
+        assert chosen is not None
+        return chosen
 
-    def failed(self, endpoint: Endpoint) -> None:
-        self._endpoints.failed(endpoint)
+    def failed(self, endpoint: Endpoint, why: str) -> None:
+        self._endpoints.failed(endpoint, why)
+
+    def checkup(self, endpoint: Endpoint) -> Deferred[Condition]:
+        self.checkups.append((endpoint, Deferred()))
+        return self.checkups[-1][1]
 
     @property
     def has_user(self) -> bool:
@@ -220,10 +235,14 @@ class Scene:
         start_revision: int = 0,
         max_backlog: int = 1000,
         callback: Any = None,  # noqa: ANN401
+        resync: bool = False,
     ) -> Watch:
         watch = Watch(repr(key), callback, max_backlog)
         request = WatchCreateRequest(key=key, start_revision=start_revision)
-        watch.begin(WatchFeed(self.carriers, request, watch))
+        reader = RangeReader(partial(self.gateway.unary, rpcs.RANGE), self.clock, self.gateway.random)
+        feed = WatchFeed(self.carriers, reader, request, watch, resync=resync)
+        watch.begin(feed)
+        feed.begin()
         return watch
 
     def open_next(self, within: float = 1.0) -> ScriptedStream:
@@ -237,8 +256,10 @@ class Scene:
 
     @property
     def waits(self) -> list[float]:
-        """The seconds until each of the timers."""
-        return [call.getTime() - self.clock.seconds() for call in self.clock.getDelayedCalls()]
+        """The seconds until each of the timers, but for the one that looks after members."""
+        calls: Any = self.clock.getDelayedCalls()
+        timers = [call for call in calls if not isinstance(getattr(call.func, "__self__", None), Vigil)]
+        return [call.getTime() - self.clock.seconds() for call in timers]
 
 
 def outcome(deferred: Deferred[Any]) -> Any:  # noqa: ANN401

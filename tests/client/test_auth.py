@@ -15,50 +15,21 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import capturedLogs
 
 from tests.client.conftest import MakeClient, proxy_before
+from tests.client.users import CHEAP, ROOT, USER, change_password, grant_role, revoke_role, set_up
 from tests.etcds import new_etcd
 from tests.wire import soon
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.watch import Watch
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.errors import AuthenticationFailed, PermissionDenied, UserEmpty
-from twisted_etcd.keys import prefix_end
-from twisted_etcd.schema import rpcs
-from twisted_etcd.schema.auth import (
-    AuthEnableRequest,
-    AuthRoleAddRequest,
-    AuthRoleGrantPermissionRequest,
-    AuthUserAddRequest,
-    AuthUserChangePasswordRequest,
-    AuthUserGrantRoleRequest,
-    AuthUserRevokeRoleRequest,
-    Permission,
-    PermissionType,
-)
 from twisted_etcd.testing.proxy import FaultProxy
 
 CARRIERS = pytest.mark.parametrize("own_streams", [16, 0], ids=["own-streams", "shared"])
-ROOT = {"username": "root", "password": "root's password"}
-USER = {"username": "user", "password": "user's password"}
-
-
-async def set_up(server: EmbeddedEtcd) -> None:
-    await server.when_ready()
-    async with EtcdClient(reactor, server.endpoint) as client:
-        await client.call(rpcs.USER_ADD, AuthUserAddRequest(name="root", password=ROOT["password"]))
-        await client.call(rpcs.USER_ADD, AuthUserAddRequest(name="user", password=USER["password"]))
-        await client.call(rpcs.ROLE_ADD, AuthRoleAddRequest(name="root"))
-        await client.call(rpcs.ROLE_ADD, AuthRoleAddRequest(name="tester"))
-        mine = Permission(permType=PermissionType.READWRITE, key=b"/test", range_end=prefix_end(b"/test"))
-        await client.call(rpcs.ROLE_GRANT_PERMISSION, AuthRoleGrantPermissionRequest(name="tester", perm=mine))
-        await client.call(rpcs.USER_GRANT_ROLE, AuthUserGrantRoleRequest(user="root", role="root"))
-        await client.call(rpcs.USER_GRANT_ROLE, AuthUserGrantRoleRequest(user="user", role="tester"))
-        await client.call(rpcs.AUTH_ENABLE, AuthEnableRequest())
-
 
 @pytest.fixture(scope="module")
 def guarded(etcd_binary: Path) -> Iterator[EmbeddedEtcd]:
     """An etcd of each version with authentication on."""
-    server = new_etcd(etcd_binary, extra_args=("--bcrypt-cost=4",))
+    server = new_etcd(etcd_binary, extra_args=(CHEAP,))
     server.startService()
     try:
         pytest_twisted.blockon(Deferred.fromCoroutine(set_up(server)))
@@ -131,12 +102,12 @@ async def test_a_token_that_goes_stale_under_an_open_watch_is_renewed(
     await soon(watch.ready)
     for value in ("1", "2"):
         # The same password again: etcd forgets all tokens of the user.
-        await as_root.call(rpcs.USER_CHANGE_PASSWORD, AuthUserChangePasswordRequest(USER["username"], USER["password"]))
+        await change_password(as_root, USER["password"])
         guarded_proxy.reset()
         await as_root.put(prefix + "k", value)
         assert await values_of(watch, 1) == [value.encode()]
         # And for requests.
-        await as_root.call(rpcs.USER_CHANGE_PASSWORD, AuthUserChangePasswordRequest(USER["username"], USER["password"]))
+        await change_password(as_root, USER["password"])
         await client.put(prefix + "k", value)
         assert await values_of(watch, 1) == [value.encode()]
 
@@ -150,23 +121,23 @@ async def test_what_was_taken_from_the_user_ends_its_watch_when_it_comes_back(
     watch = client.watch(prefix, prefix=True)
     await soon(watch.ready)
     ended = watch.ended
-    await as_root.call(rpcs.USER_REVOKE_ROLE, AuthUserRevokeRoleRequest(name="user", role="tester"))
+    await revoke_role(as_root)
     try:
         guarded_proxy.reset()
         with pytest.raises(PermissionDenied):
             await soon(ended)
     finally:
-        await as_root.call(rpcs.USER_GRANT_ROLE, AuthUserGrantRoleRequest(user="user", role="tester"))
+        await grant_role(as_root)
     watch = client.watch(prefix, prefix=True)
     await soon(watch.ready)
     ended = watch.ended
-    await as_root.call(rpcs.USER_CHANGE_PASSWORD, AuthUserChangePasswordRequest(USER["username"], "another"))
+    await change_password(as_root, "another")
     try:
         guarded_proxy.reset()
         with pytest.raises(AuthenticationFailed):
             await soon(ended)
     finally:
-        await as_root.call(rpcs.USER_CHANGE_PASSWORD, AuthUserChangePasswordRequest(USER["username"], USER["password"]))
+        await change_password(as_root, USER["password"])
 
 
 @CARRIERS

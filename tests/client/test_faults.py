@@ -199,7 +199,7 @@ async def test_with_the_first_of_two_endpoints_dead_all_goes_to_the_second(
 ) -> None:
     [dead] = free_ports(1)
     for own_streams in (16, 0):
-        other = make_client(endpoints=[f"http://{LOOPBACK}:{dead}", *client.endpoints], own_streams=own_streams)
+        other = make_client(endpoints=[f"http://{LOOPBACK}:{dead}", client.endpoints[0].url], own_streams=own_streams)
         watch = other.watch(prefix, prefix=True)
         await soon(watch.ready)
         lease = await other.lease(60)

@@ -11,6 +11,7 @@ from tests.client.script import Scene, events, header, outcome, revisions
 from tests.guards import LoggedErrors
 from twisted_etcd.client.carriers import OwnStream
 from twisted_etcd.client.line import LineState
+from twisted_etcd.client.vigil import Vigil
 from twisted_etcd.errors import (
     AuthenticationFailed,
     Compacted,
@@ -327,7 +328,7 @@ class Careless(OwnStream):
 def test_a_mistake_after_the_opening_is_not_swallowed(scene: Scene, logged_errors: LoggedErrors) -> None:
     feed: Any = StubFeed()
     gateway: Any = scene.gateway
-    line = Careless(gateway, scene.clock, scene.carriers, feed)
+    line = Careless(gateway, scene.clock, Vigil(gateway, scene.clock), scene.carriers, feed)
     line.open()
     scene.gateway.take().succeed()
     assert len(logged_errors.flush(ZeroDivisionError)) == 1

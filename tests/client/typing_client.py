@@ -15,6 +15,7 @@ from twisted_etcd.client.position import WatchBatch
 from twisted_etcd.client.scan import Scan
 from twisted_etcd.client.watch import Watch
 from twisted_etcd.errors import LeaseLost
+from twisted_etcd.gateway.endpointset import EndpointStatus
 from twisted_etcd.gateway.gateway import IGatewayReactor
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.kv import (
@@ -171,7 +172,7 @@ async def anything(client: EtcdClient) -> None:
     assert_type(client.call(rpcs.RANGE, RangeRequest(key=b"k")), Deferred[RangeResponse])
     assert_type(await client.call(rpcs.STATUS, StatusRequest(), timeout=5), StatusResponse)
     client.call(rpcs.STATUS, RangeRequest())  # type: ignore[misc]
-    assert_type(client.endpoints, tuple[str, ...])
+    assert_type(client.endpoints, tuple[EndpointStatus, ...])
     assert_type(client.connection_count, int)
     assert_type(client.stopService(), Deferred[None])
     async with client as entered:

@@ -15,6 +15,7 @@ class Papers:
     """
     Writes certificates and keys of one authority into files.
 
+    :ivar authority: who signs.
     :ivar ca_file: the authority's own certificate.
     """
 
@@ -22,8 +23,12 @@ class Papers:
         directory.mkdir(parents=True, exist_ok=True)
         self.authority = trustme.CA()
         self.ca_file = str(directory / "ca.pem")
-        self.authority.cert_pem.write_to_path(self.ca_file)
+        self.publish()
         self._directory = directory
+
+    def publish(self) -> None:
+        """Write the authority's certificate into its file."""
+        self.authority.cert_pem.write_to_path(self.ca_file)
 
     def pair(
         self,
@@ -31,19 +36,22 @@ class Papers:
         *identities: str,
         common_name: str | None = None,
         expired: bool = False,
+        not_yet: bool = False,
         through: trustme.CA | None = None,
     ) -> tuple[str, str]:
         """
-        A certificate with its key, for these host names; the files of both.
+        A certificate with its key, for these host names; the files of both, which are written anew if they are there.
 
+        :param expired: it was valid until yesterday.
+        :param not_yet: it is valid from tomorrow on.
         :param through: an intermediate authority, which goes into the file behind the certificate.
         """
         now = datetime.now(timezone.utc)
         leaf = (through or self.authority).issue_cert(
             *identities,
             common_name=common_name,
-            not_before=now - timedelta(days=9),
-            not_after=now + timedelta(days=-1 if expired else 1),
+            not_before=now + timedelta(days=1 if not_yet else -9),
+            not_after=now + timedelta(days=-1 if expired else 2),
         )
         cert_file, key_file = self._directory / f"{name}.pem", self._directory / f"{name}.key"
         leaf.private_key_pem.write_to_path(key_file)

@@ -21,8 +21,11 @@ from twisted.python.failure import Failure
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 
 from tests.etcds import FreshEtcd, http_client
-from tests.wire import Event
+from tests.wire import Event, soon
 from twisted_etcd.embedded.process import EmbeddedEtcd
+from twisted_etcd.gateway.gateway import Gateway
+from twisted_etcd.gateway.stream import Stream
+from twisted_etcd.schema import rpcs
 
 CLOCK = cast("Any", reactor)
 
@@ -93,6 +96,18 @@ def b64(text: str) -> str:
 def create_request(key: str, **options: object) -> bytes:
     """The JSON that creates a watch of one key."""
     return json.dumps({"create_request": {"key": b64(key), **options}}).encode()
+
+
+async def watch_by_post(gateway: Gateway, recorder: Recorder) -> Stream:
+    """A watch of the key ``a`` on a POST stream of its own."""
+    return await soon(gateway.open_post_stream(rpcs.WATCH, create_request("a"), recorder, endpoint=gateway.choose()))
+
+
+async def watch_by_websocket(gateway: Gateway, recorder: Recorder) -> Stream:
+    """The same on a WebSocket."""
+    stream = await soon(gateway.open_websocket(rpcs.WATCH, recorder, endpoint=gateway.choose()))
+    stream.send(create_request("a"))
+    return stream
 
 
 async def put(etcd: EmbeddedEtcd, key: str, value: str) -> int:

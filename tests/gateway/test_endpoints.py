@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from twisted_etcd.errors import InvalidSettings
-from twisted_etcd.gateway.endpoints import Endpoint, EndpointSet, parse_endpoint, parse_endpoints
+from twisted_etcd.gateway.endpoints import Endpoint, parse_endpoint, parse_endpoints
 
 A, B, C = (Endpoint("http", host, 2379) for host in "abc")
 
@@ -104,33 +104,3 @@ def test_an_endpoint_that_is_no_text_is_refused_by_its_type(given: Any, kind: st
 def test_no_endpoint_at_all_is_refused(given: str | list[str]) -> None:
     with pytest.raises(InvalidSettings, match="no endpoint is given"):
         parse_endpoints(given)
-
-
-def test_the_endpoint_that_serves_is_kept() -> None:
-    endpoints = EndpointSet([A, B, C])
-    assert endpoints.all == (A, B, C)
-    assert [endpoints.choose(), endpoints.choose()] == [A, A]
-    assert endpoints.in_turn() == (A, B, C)
-
-
-def test_after_a_failure_the_next_one_is_chosen_round_and_round() -> None:
-    endpoints = EndpointSet([A, B, C])
-    chosen = []
-    for _ in range(4):
-        endpoints.failed(endpoints.choose())
-        chosen.append(endpoints.choose())
-    assert chosen == [B, C, A, B]
-    assert endpoints.in_turn() == (B, C, A)
-
-
-def test_several_failures_of_one_endpoint_pass_over_no_other() -> None:
-    endpoints = EndpointSet([A, B, C])
-    for _ in range(5):
-        endpoints.failed(A)
-    assert endpoints.choose() == B
-
-
-def test_a_single_endpoint_stays() -> None:
-    endpoints = EndpointSet([A])
-    endpoints.failed(A)
-    assert endpoints.choose() == A

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from tests.etcds import new_etcd
 from tests.gateway.authorities import Papers
 from tests.gateway.conftest import MakeGateway, MakeProxy
 from tests.gateway.servers import BOTH, CLOCK, credentials, until_closed
+from tests.gateway.streams import Recorder, watch_by_post, watch_by_websocket
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.errors import (
     CertificateNamesUser,
@@ -36,7 +37,9 @@ from twisted_etcd.errors import (
 )
 from twisted_etcd.gateway.connections import Connections
 from twisted_etcd.gateway.gateway import Gateway
-from twisted_etcd.gateway.tls import TLSSettings, TLSTrust, tls_obstacle
+from twisted_etcd.gateway.stream import Stream
+from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
+from twisted_etcd.gateway.tls_errors import tls_obstacle
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.auth import (
     AuthDisableRequest,
@@ -343,6 +346,75 @@ async def test_https_to_a_server_that_speaks_none_is_explained(
     url = etcd_server.endpoint.replace("http://", "https://")
     gateway = make_gateway(url, tls=TLSSettings(), request_timeout=0.1)
     await refused(gateway, "if etcd speaks plain HTTP there, write http://", Unavailable)
+
+
+# --- streams --------------------------------------------------------------------------------------------------------
+
+OPENINGS = pytest.mark.parametrize("opening", [watch_by_post, watch_by_websocket], ids=["post", "websocket"])
+Opening = Callable[[Gateway, Recorder], Awaitable[Stream]]
+
+
+async def stream_refused(gateway: Gateway, opening: Opening, words: str, cls: type[Exception] = TLSFailed) -> None:
+    with pytest.raises(cls) as caught:
+        await opening(gateway, Recorder())
+    assert type(caught.value) is cls
+    assert words in str(caught.value)
+    await until_closed(gateway)
+
+
+@OPENINGS
+@pytest_twisted.ensureDeferred
+async def test_streams_that_tls_refuses_say_so_in_the_words_of_requests(
+    secure: Secure, make_gateway: MakeGateway, tmp_path: Path, opening: Opening
+) -> None:
+    papers, others = secure.papers, Papers(tmp_path)
+    expired = papers.pair("expired", "client.example", expired=True)
+    not_yet = papers.pair("not-yet", "client.example", not_yet=True)
+    client, server = "give or mend cert_file and key_file", "give the authority that signed it as ca_file"
+    for settings, words in (
+        (papers.settings(), client),
+        (papers.settings(expired), client),
+        (papers.settings(not_yet), client),
+        (papers.settings(others.pair("stranger", "client.example")), client),
+        (papers.settings(secure.pair, ca_file=others.ca_file), server),
+    ):
+        await stream_refused(make_gateway(secure.url, tls=settings), opening, words)
+    by_another_name = make_gateway(f"https://localhost:{secure.port}", tls=papers.settings(secure.pair))
+    await stream_refused(by_another_name, opening, "the server's certificate is for another host")
+
+
+@OPENINGS
+@pytest_twisted.ensureDeferred
+async def test_streams_explain_a_scheme_that_is_the_wrong_one(
+    secure: Secure, etcd_server: EmbeddedEtcd, make_gateway: MakeGateway, opening: Opening
+) -> None:
+    plain = make_gateway(etcd_server.endpoint.replace("http://", "https://"), tls=TLSSettings())
+    await stream_refused(plain, opening, "if etcd speaks plain HTTP there, write http://", Unavailable)
+    tls = make_gateway(f"http://127.0.0.1:{secure.port}")
+    await stream_refused(tls, opening, "if etcd speaks TLS there, write https://", Unavailable)
+
+
+@OPENINGS
+@pytest_twisted.ensureDeferred
+async def test_streams_tell_of_a_handshake_that_is_cut_off_or_hangs(
+    secure: Secure, make_gateway: MakeGateway, make_proxy: MakeProxy, opening: Opening
+) -> None:
+    proxy = make_proxy(secure.url)
+    gateway = make_gateway(proxy.endpoint, tls=secure.papers.settings(secure.pair), connect_timeout=0.2)
+    proxy.cut_after(100)
+    await stream_refused(gateway, opening, "the connection was closed during the TLS handshake", Unavailable)
+    await proxy.heal()
+    proxy.swallow()
+    await stream_refused(gateway, opening, "within 0.2 s", Unavailable)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_certificate_that_is_not_valid_yet_is_refused(secure: Secure, make_gateway: MakeGateway) -> None:
+    pair = secure.papers.pair("not-yet", "client.example", not_yet=True)
+    await refused(make_gateway(secure.url, tls=secure.papers.settings(pair)), "give or mend cert_file and key_file")
+
+
+# --- faults ---------------------------------------------------------------------------------------------------------
 
 
 @pytest_twisted.ensureDeferred

@@ -20,7 +20,9 @@ from twisted_etcd.errors import (
     Unavailable,
 )
 from twisted_etcd.gateway.answers import read_reply
-from twisted_etcd.gateway.endpoints import Endpoint, EndpointSet, parse_endpoints
+from twisted_etcd.gateway.checkups import Condition
+from twisted_etcd.gateway.endpoints import Endpoint, parse_endpoints
+from twisted_etcd.gateway.endpointset import EndpointSet
 from twisted_etcd.gateway.exchange import ExchangeFailed, Obstacle, Reach, Reply
 from twisted_etcd.gateway.tokens import Tokens
 from twisted_etcd.gateway.unary import Route, UnaryCall
@@ -72,7 +74,9 @@ class Scene:
     def __init__(self, *urls: str, repeatable: bool, authenticate: Callable[[], Deferred[str]] | None = None) -> None:
         self.clock = Clock()
         self.attempts: list[Attempt] = []
-        self.endpoints = EndpointSet(parse_endpoints(urls or (A,)))
+        self.endpoints = EndpointSet(parse_endpoints(urls or (A,)), self.clock.seconds, lambda: 1.0)
+        #: Who was asked how it is, and where its answer goes.
+        self.checkups: list[tuple[str, Deferred[Condition]]] = []
         self.rpc: Any = rpcs.RANGE if repeatable else rpcs.PUT
         self.outcome: list[Any] = []
         self.call = UnaryCall(
@@ -80,6 +84,8 @@ class Scene:
                 clock=cast("Any", self.clock),
                 endpoints=self.endpoints,
                 post=self._post,
+                checkup=self._checkup,
+                longest_patience=3.0,
                 tokens=None if authenticate is None else Tokens(authenticate),
                 random=lambda: 1.0,
             ),
@@ -96,6 +102,10 @@ class Scene:
         assert (path, body) == (self.rpc.path, b"{}")
         self.attempts.append(Attempt(str(endpoint), token))
         return self.attempts[-1].done
+
+    def _checkup(self, endpoint: Endpoint) -> Deferred[Condition]:
+        self.checkups.append((str(endpoint), Deferred()))
+        return self.checkups[-1][1]
 
     @property
     def now(self) -> Attempt:
@@ -195,11 +205,11 @@ def test_after_each_round_there_is_a_wait_that_doubles() -> None:
 def test_each_round_tries_each_endpoint_once_whatever_other_calls_find_meanwhile() -> None:
     scene = Scene(A, B, repeatable=True)
     a, b = scene.endpoints.all
-    scene.endpoints.failed(a)
-    scene.endpoints.failed(b)
+    scene.endpoints.failed(a, "it broke")
+    scene.endpoints.failed(b, "it broke")
     scene.now.breaks(Reach.NOT_SENT)
     # Another call has been unlucky with b.
-    scene.endpoints.failed(b)
+    scene.endpoints.failed(b, "it broke")
     assert scene.urls == [A, B]
     scene.now.answers(good())
     scene.succeeds()

@@ -14,9 +14,12 @@ from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from twisted_etcd.client.bookmarks import Bookmarks, is_progress_of_all
 from twisted_etcd.client.line import Line, LineState
 from twisted_etcd.client.position import Interrupted, Over, after_stream_error
+from twisted_etcd.client.vigil import Vigil
 from twisted_etcd.errors import AuthenticationFailed, EtcdError, NotEtcd, PermissionDenied, Unavailable
+from twisted_etcd.gateway.checkups import Condition
 from twisted_etcd.gateway.endpoints import Endpoint
 from twisted_etcd.gateway.gateway import Gateway
 from twisted_etcd.gateway.poststream import PostStream
@@ -27,6 +30,7 @@ from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.watch import (
     WatchCancelRequest,
     WatchCreateRequest,
+    WatchProgressRequest,
     WatchRequest,
     WatchResponse,
 )
@@ -86,8 +90,8 @@ class OwnStream(Line[PostStream]):
     # etcd 3.5.1 says of a watch whose token it does not know that it has no permission.
     _doubtful = (PermissionDenied,)
 
-    def __init__(self, gateway: Gateway, clock: IReactorTime, carriers: Carriers, watch: Fed) -> None:
-        super().__init__(gateway, clock)
+    def __init__(self, gateway: Gateway, clock: IReactorTime, vigil: Vigil, carriers: Carriers, watch: Fed) -> None:
+        super().__init__(gateway, clock, vigil)
         self._carriers = carriers
         self._watch = watch
 
@@ -102,6 +106,9 @@ class OwnStream(Line[PostStream]):
 
     def _opened(self, stream: PostStream) -> None:
         """The watch is confirmed by a message of its own."""
+
+    def _member_is_well(self, condition: Condition) -> None:
+        """Nothing can be asked on a stream whose request has ended."""
 
     def _dropped(self, closing: Deferred[None]) -> None:
         self._carriers.until(closing)
@@ -138,8 +145,8 @@ class OwnStream(Line[PostStream]):
 class SharedStream(Line[WebSocket]):
     """Many watches on one WebSocket."""
 
-    def __init__(self, gateway: Gateway, clock: IReactorTime, carriers: Carriers) -> None:
-        super().__init__(gateway, clock)
+    def __init__(self, gateway: Gateway, clock: IReactorTime, vigil: Vigil, carriers: Carriers) -> None:
+        super().__init__(gateway, clock, vigil)
         self._carriers = carriers
         self._watches: dict[int, Fed] = {}
         self._ids: dict[Fed, int] = {}
@@ -149,6 +156,7 @@ class SharedStream(Line[WebSocket]):
         self._cancelling: dict[int, Deferred[None]] = {}
         #: Runs while something is not yet confirmed.
         self._answer_timer: IDelayedCall | None = None
+        self._bookmarks = Bookmarks()
         #: Whether etcd has created a watch on a WebSocket, and so believes what it says of its user.
         self._believed = False
 
@@ -237,6 +245,7 @@ class SharedStream(Line[WebSocket]):
     def _settle(self) -> None:
         """The stream is gone, and with it what was not yet confirmed on it."""
         self._creating.clear()
+        self._bookmarks.answered()
         cancelling, self._cancelling = self._cancelling, {}
         self._expect_answers()
         for deferred in cancelling.values():
@@ -253,6 +262,16 @@ class SharedStream(Line[WebSocket]):
     def _opened(self, stream: WebSocket) -> None:
         for watch_id in tuple(self._watches):
             self._create(stream, watch_id)
+
+    def _member_is_well(self, condition: Condition) -> None:
+        if self._stream is None:
+            return
+        self._stream.ping()
+        now = self._clock.seconds()
+        if self._bookmarks.due(condition, now):
+            unconfirmed = set(self._creating)
+            self._bookmarks.asked(now, [each for each in self._watches if each not in unconfirmed])
+            self._stream.send(_encode(WatchRequest(progress_request=WatchProgressRequest())))
 
     def _interrupted(self, error: Exception) -> None:
         self._settle()
@@ -286,11 +305,19 @@ class SharedStream(Line[WebSocket]):
             self._answered(frame.result)
 
     def _answered(self, response: WatchResponse) -> None:
+        self._bookmarks.member_id = response.header.member_id
         watch_id = response.watch_id
+        if is_progress_of_all(response):
+            for each in self._bookmarks.answered():
+                self._answered_to(each, response)
+            return
         if response.created and self._creating:
             # A refused one comes without its id, but in its turn.
             watch_id = self._creating.popleft()
             self._expect_answers()
+        self._answered_to(watch_id, response)
+
+    def _answered_to(self, watch_id: int, response: WatchResponse) -> None:
         watch = self._watches.get(watch_id)
         if watch is None:
             if response.canceled:
@@ -324,6 +351,7 @@ class Carriers:
     def __init__(self, gateway: Gateway, clock: IReactorTime, own_streams: int) -> None:
         self._gateway = gateway
         self._clock = clock
+        self._vigil = Vigil(gateway, clock)
         self._limit = own_streams
         self._own: set[OwnStream] = set()
         self._shared: SharedStream | None = None
@@ -333,13 +361,13 @@ class Carriers:
     def carry(self, watch: Fed) -> None:
         """From now on this watch gets its answers."""
         if len(self._own) < self._limit or not self._websockets:
-            own = OwnStream(self._gateway, self._clock, self, watch)
+            own = OwnStream(self._gateway, self._clock, self._vigil, self, watch)
             self._own.add(own)
             watch.carried_by(own)
             own.open()
             return
         if self._shared is None:
-            self._shared = SharedStream(self._gateway, self._clock, self)
+            self._shared = SharedStream(self._gateway, self._clock, self._vigil, self)
         watch.carried_by(self._shared)
         self._shared.add(watch)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from twisted_etcd.client.backlog import MAX_BACKLOG
 from twisted_etcd.client.carriers import OWN_STREAMS, Carriers
 from twisted_etcd.client.feed import WatchFeed
 from twisted_etcd.client.kv import (
@@ -26,11 +28,14 @@ from twisted_etcd.client.kv import (
     to_int,
 )
 from twisted_etcd.client.lease import Lease, LeaseKeeper
+from twisted_etcd.client.membership import Membership
 from twisted_etcd.client.op import txn_request
+from twisted_etcd.client.rangereader import RangeReader
 from twisted_etcd.client.scan import PAGE, Scan
-from twisted_etcd.client.watch import MAX_BACKLOG, Watch, WatchCallback
+from twisted_etcd.client.watch import Watch, WatchCallback
 from twisted_etcd.errors import EmptyKey, InvalidSettings, ServiceStopped
 from twisted_etcd.gateway.endpoints import parse_endpoints
+from twisted_etcd.gateway.endpointset import EndpointStatus
 from twisted_etcd.gateway.gateway import (
     CONNECT_TIMEOUT,
     MAX_CONNECTIONS,
@@ -57,7 +62,6 @@ from twisted_etcd.schema.kv import (
     TxnResponse,
 )
 from twisted_etcd.schema.lease import (
-    LeaseGrantRequest,
     LeaseGrantResponse,
     LeaseLeasesRequest,
     LeaseLeasesResponse,
@@ -74,6 +78,7 @@ if TYPE_CHECKING:
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
+ResultT = TypeVar("ResultT")
 
 #: Seconds that ``stopService`` gives leases to be revoked and watches to be cancelled, unless told otherwise.
 STOP_TIMEOUT = 5.0
@@ -104,6 +109,7 @@ class EtcdClient(Service):
     :param request_timeout: seconds that a request may take in all, unless it brings its own ``timeout``.
     :param max_connections: how many requests are on the wire at a time; the rest wait within their deadline.
     :param own_streams: how many watches get connections of their own before the others share one.
+    :param auto_sync: seconds between two looks at etcd's list of members, as :meth:`sync` takes; 0 for none.
     :param stop_timeout: seconds that ``stopService`` gives leases to be revoked and watches to be cancelled.
     :param revoke_leases: whether ``stopService`` revokes the leases of :meth:`lease`.
     :param random: gives numbers from 0 up to 1; for the waits between attempts.
@@ -126,6 +132,7 @@ class EtcdClient(Service):
         request_timeout: float = REQUEST_TIMEOUT,
         max_connections: int = MAX_CONNECTIONS,
         own_streams: int = OWN_STREAMS,
+        auto_sync: float = 0.0,
         stop_timeout: float = STOP_TIMEOUT,
         revoke_leases: bool = True,
         random: Callable[[], float] = random.random,
@@ -137,9 +144,10 @@ class EtcdClient(Service):
             if not is_time(seconds, what) or seconds == 0:
                 msg = f"{what} must be more than 0 seconds, and finite, not {seconds!r}"
                 raise InvalidSettings(msg)
-        if not is_time(stop_timeout, "stop_timeout"):
-            msg = f"stop_timeout must be at least 0 seconds, and finite, not {stop_timeout!r}"
-            raise InvalidSettings(msg)
+        for what, seconds in (("stop_timeout", stop_timeout), ("auto_sync", auto_sync)):
+            if not is_time(seconds, what):
+                msg = f"{what} must be at least 0 seconds, and finite, not {seconds!r}"
+                raise InvalidSettings(msg)
         for what, count, least in (("max_connections", max_connections, 1), ("own_streams", own_streams, 0)):
             if to_int(count, what) < least:
                 msg = f"{what} must be at least {least}, not {count!r}"
@@ -163,16 +171,33 @@ class EtcdClient(Service):
         )
         self._leases = LeaseKeeper(self._gateway, reactor)
         self._carriers = Carriers(self._gateway, reactor, own_streams)
+        self._membership = Membership(self._gateway, reactor, auto_sync)
+        self._reader = RangeReader(partial(self._gateway.unary, rpcs.RANGE), reactor, random)
         self._watches: set[Watch] = set()
         self._stopping: Moment[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<EtcdClient of {', '.join(self.endpoints)}>"
+        return f"<EtcdClient of {', '.join(each.url for each in self.endpoints)}>"
 
     @property
-    def endpoints(self) -> tuple[str, ...]:
-        """The URLs of the members it was given."""
-        return tuple(str(endpoint) for endpoint in self._gateway.endpoints)
+    def endpoints(self) -> tuple[EndpointStatus, ...]:
+        """What it knows of each endpoint: its URL, whether it serves, and if not, why."""
+        return self._gateway.endpoint_statuses
+
+    def sync(self, *, timeout: float | None = None) -> Deferred[tuple[EndpointStatus, ...]]:
+        """
+        Take the client URLs of the cluster's members for endpoints, in place of those that were given
+        (``Cluster.MemberList``).
+
+        Learners and members that were never started are left out, and so are addresses at which no gateway of etcd's
+        answers; those are named in the log. Streams that are open stay where they are.
+
+        :return: fires with the endpoints that are used from then on.
+        :raises Unavailable: where none of the addresses can be used; the endpoints stay as they are.
+        """
+        _check_timeout(timeout)
+        check_reactor_thread("EtcdClient.sync", INSTEAD)
+        return Deferred.fromCoroutine(self._membership.sync(timeout))
 
     @property
     def connection_count(self) -> int:
@@ -299,25 +324,40 @@ class EtcdClient(Service):
         """
         Grant a lease and keep it alive until it is revoked or lost.
 
+        Where nobody learns of it, because the Deferred was cancelled, the time was over or the client stopped, it is
+        revoked in the background; unless it has an id of yours, which may be somebody else's lease.
+
         :param ttl: seconds; etcd may grant more.
-        :param lease_id: the id that it is to have; 0 for one of etcd's choice.
+        :param lease_id: the id that it is to have; 0 for a random one.
         :raises LeaseExists: a lease with that id is there already.
         """
-        _check_timeout(timeout)
-        check_reactor_thread("EtcdClient.lease", INSTEAD)
-        if self._stopping is not None:
-            return fail(ServiceStopped("the client was stopped before Lease.LeaseGrant"))
-        return self._leases.grant(ttl, lease_id, timeout=timeout)
+        return self._grant("EtcdClient.lease", self._leases.grant, ttl, lease_id, timeout)
 
     def lease_grant(self, ttl: int, *, lease_id: int = 0, timeout: float | None = None) -> Deferred[LeaseGrantResponse]:
         """
         Grant a lease (``Lease.LeaseGrant``) that nobody keeps alive: it ends after its TTL.
 
+        As with :meth:`lease`, none is left that nobody learns of.
+
         :param ttl: seconds; etcd may grant more.
+        :param lease_id: the id that it is to have; 0 for a random one.
         :raises LeaseExists: a lease with that id is there already.
         """
-        request = LeaseGrantRequest(TTL=to_int(ttl, "ttl"), ID=to_int(lease_id, "lease_id"))
-        return self.call(rpcs.LEASE_GRANT, request, timeout=timeout)
+        return self._grant("EtcdClient.lease_grant", self._leases.grant_unkept, ttl, lease_id, timeout)
+
+    def _grant(
+        self,
+        who: str,
+        grant: Callable[[int, int, float | None], Deferred[ResultT]],
+        ttl: int,
+        lease_id: int,
+        timeout: float | None,
+    ) -> Deferred[ResultT]:
+        _check_timeout(timeout)
+        check_reactor_thread(who, INSTEAD)
+        if self._stopping is not None:
+            return fail(ServiceStopped(f"the client was stopped before {rpcs.LEASE_GRANT.name}"))
+        return grant(ttl, lease_id, timeout)
 
     def lease_revoke(self, lease_id: int, *, timeout: float | None = None) -> Deferred[LeaseRevokeResponse]:
         """
@@ -354,6 +394,7 @@ class EtcdClient(Service):
         filters: Iterable[FilterType] = (),
         progress_notify: bool = False,
         max_backlog: int = MAX_BACKLOG,
+        on_compacted: Literal["fail", "resync"] = "fail",
         **keys: Unpack[KeyOptions],
     ) -> Watch:
         """
@@ -365,6 +406,11 @@ class EtcdClient(Service):
         :param filters: kinds of events that are not wanted.
         :param progress_notify: etcd sends a batch without events, about every ten minutes, while nothing happens.
         :param max_backlog: events that may wait for their consumer before etcd has to wait.
+        :param on_compacted: what happens where etcd has compacted the revision that the watch needs next, because it
+            was cut off, or its consumer slow, for long. ``"fail"``: it ends with ``Compacted``. ``"resync"``: the keys
+            are read again, and the difference comes as one batch marked ``resync``. For that the watch reads the keys
+            of its range as it begins and remembers them, so that it can tell of deletions; those of keys that were
+            gone before it could read them are not told.
         :raises TypeError: for an option of the wrong type, which it names.
         :raises ValueError: for one that cannot be used.
         """
@@ -376,6 +422,9 @@ class EtcdClient(Service):
             if to_int(number, what) < least:
                 msg = f"{what} must be at least {least}, not {number!r}"
                 raise ValueError(msg)
+        if on_compacted not in ("fail", "resync"):
+            msg = f"on_compacted must be 'fail' or 'resync', not {on_compacted!r}"
+            raise ValueError(msg)
         keys_meant = KeyRange.of(key, **keys)
         request = WatchCreateRequest(
             key=keys_meant.key,
@@ -395,7 +444,9 @@ class EtcdClient(Service):
             return watch
         self._watches.add(watch)
         watch.ended.addBoth(lambda _: self._watches.discard(watch))
-        watch.begin(WatchFeed(self._carriers, request, watch))
+        feed = WatchFeed(self._carriers, self._reader, request, watch, resync=on_compacted == "resync")
+        watch.begin(feed)
+        feed.begin()
         return watch
 
     # --- the beginning and the end ----------------------------------------------------------------------------------
@@ -428,6 +479,7 @@ class EtcdClient(Service):
 
     async def _stop(self) -> None:
         reason = Failure(ServiceStopped("the client was stopped"))
+        self._membership.stop()
         ending = [watch.end(reason) for watch in tuple(self._watches)]
         ending.append(self._leases.stop(revoke=self._revoke_leases, timeout=self._stop_timeout))
         # Whatever is not done by then is cut off, which ends it.

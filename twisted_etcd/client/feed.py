@@ -1,73 +1,88 @@
-"""Between a watch and its carrier: asks for the right revision, and takes the watch off and on again."""
+"""Between a watch and its carrier: does what the watch's machine says."""
 
 from __future__ import annotations
 
-import enum
-
-from msgspec.structs import replace
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_etcd.client.carriers import Carrier, Carriers
-from twisted_etcd.client.position import Created, Delivered, Interrupted, Over, WatchPosition
+from twisted_etcd.client.machine import (
+    Actions,
+    Carry,
+    Confirm,
+    Deliver,
+    Doubt,
+    Finish,
+    Leave,
+    Read,
+    Refused,
+    Reopen,
+    WatchMachine,
+)
+from twisted_etcd.client.position import Interrupted, Over
+from twisted_etcd.client.rangereader import RangeReader
 from twisted_etcd.client.watch import Watch
+from twisted_etcd.errors import EtcdError, ServiceStopped
 from twisted_etcd.schema.watch import WatchCreateRequest, WatchResponse
-
-
-class FeedState(enum.Enum):
-    """``CARRIED`` ⇄ ``PAUSED``, and from both to ``OVER``."""
-
-    CARRIED = "on a stream"
-    PAUSED = "off its stream until the backlog is consumed"
-    OVER = "nothing more will come"
 
 
 class WatchFeed:
     """
     Feeds one watch.
 
-    :param request: what is asked of etcd, but for the revision and the id.
+    :param request: what its user asked for.
+    :param resync: whether its keys are read again where etcd has compacted what comes next.
     """
 
-    def __init__(self, carriers: Carriers, request: WatchCreateRequest, watch: Watch) -> None:
-        self.confirmed = False
+    _log = Logger()
+
+    def __init__(
+        self,
+        carriers: Carriers,
+        reader: RangeReader,
+        request: WatchCreateRequest,
+        watch: Watch,
+        *,
+        resync: bool = False,
+    ) -> None:
         self._carriers = carriers
-        self._request = request
+        self._reader = reader
+        self._keys = (request.key, request.range_end)
         self._watch = watch
-        self._position = WatchPosition(request.start_revision)
+        self._machine = WatchMachine(request, resync=resync)
         self._carrier: Carrier | None = None
-        self._state = FeedState.CARRIED
-        carriers.carry(self)
+        #: What is being asked of etcd beside the stream.
+        self._asking: Deferred[Actions] | None = None
 
     # --- for the watch ----------------------------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """Ask etcd, now that the watch knows where its batches come from."""
+        self._do(self._machine.begin())
+
     def pause(self) -> None:
         """See :meth:`twisted_etcd.client.watch.Feed.pause`."""
-        if self._state is FeedState.CARRIED:
-            self._state = FeedState.PAUSED
-            self._carriers.until(self._leave())
+        self._do(self._machine.fell_behind())
 
     def resume(self) -> None:
         """See :meth:`twisted_etcd.client.watch.Feed.resume`."""
-        if self._state is FeedState.PAUSED:
-            self._state = FeedState.CARRIED
-            self._position.broke()
-            self._carriers.carry(self)
+        self._do(self._machine.caught_up())
 
     def stop(self) -> Deferred[None]:
         """See :meth:`twisted_etcd.client.watch.Feed.stop`."""
-        self._state = FeedState.OVER
-        return self._leave()
-
-    def _leave(self) -> Deferred[None]:
-        carrier, self._carrier = self._carrier, None
-        return carrier.remove(self) if carrier is not None else succeed(None)
+        return self._leave() if self._machine.stopped() else succeed(None)
 
     # --- for the carrier --------------------------------------------------------------------------------------------
 
+    @property
+    def confirmed(self) -> bool:
+        """See :attr:`twisted_etcd.client.carriers.Fed.confirmed`."""
+        return self._machine.confirmed
+
     def request(self, watch_id: int) -> WatchCreateRequest:
         """See :meth:`twisted_etcd.client.carriers.Fed.request`."""
-        return replace(self._request, watch_id=watch_id, start_revision=self._position.next_revision)
+        return self._machine.request(watch_id)
 
     def carried_by(self, carrier: Carrier) -> None:
         """See :meth:`twisted_etcd.client.carriers.Fed.carried_by`."""
@@ -75,22 +90,75 @@ class WatchFeed:
 
     def received(self, response: WatchResponse) -> Interrupted | Over | None:
         """See :meth:`twisted_etcd.client.carriers.Fed.received`."""
-        step = self._position.received(response)
-        if isinstance(step, Created):
-            self.confirmed = True
-            self._watch.confirmed(step.revision)
-        elif isinstance(step, Delivered):
-            self._watch.deliver(step.batch)
-        else:
-            return step
-        return None
+        return self._do(self._machine.received(response))
 
     def broke(self) -> None:
         """See :meth:`twisted_etcd.client.carriers.Fed.broke`."""
-        self._position.broke()
+        self._machine.broke()
 
     def over(self, error: Exception) -> None:
         """See :meth:`twisted_etcd.client.carriers.Fed.over`."""
-        self._state = FeedState.OVER
         self._carrier = None
-        self._watch.finished(Failure(error))
+        self._do(self._machine.failed(error))
+
+    # --- what the machine says --------------------------------------------------------------------------------------
+
+    def _do(self, actions: Actions) -> Interrupted | Over | None:
+        """Do it; what is given back is for the carrier to do."""
+        for action in actions:
+            if isinstance(action, Deliver):
+                self._watch.deliver(action.batch)
+            elif isinstance(action, Confirm):
+                self._watch.confirmed(action.revision)
+            elif isinstance(action, Reopen):
+                return Interrupted(action.error)
+            elif isinstance(action, Refused):
+                return Over(action.error)
+            else:
+                self._do_alone(action)
+        return None
+
+    def _do_alone(self, action: Carry | Leave | Read | Doubt | Finish) -> None:
+        if isinstance(action, Carry):
+            self._carriers.carry(self)
+        elif isinstance(action, Leave):
+            self._carriers.until(self._leave())
+        elif isinstance(action, Finish):
+            self._watch.finished(Failure(action.error))
+        else:
+            self._ask(action)
+
+    def _leave(self) -> Deferred[None]:
+        if self._asking is not None:
+            self._asking.cancel()
+        carrier, self._carrier = self._carrier, None
+        return carrier.remove(self) if carrier is not None else succeed(None)
+
+    def _ask(self, action: Read | Doubt) -> None:
+        asking = self._asking = Deferred.fromCoroutine(
+            self._read(action) if isinstance(action, Read) else self._doubt()
+        )
+        asking.addCallbacks(self._answered, self._unanswered, callbackArgs=(asking,), errbackArgs=(asking,))
+
+    async def _read(self, action: Read) -> Actions:
+        try:
+            found, revision = await self._reader.whole(*self._keys, action.revision, keys_only=action.keys_only)
+        except EtcdError as error:
+            return self._machine.unreadable(error)
+        return self._machine.read(found, revision)
+
+    async def _doubt(self) -> Actions:
+        return self._machine.cluster_is_at(await self._reader.present_revision(self._keys[0]))
+
+    def _answered(self, actions: Actions, asking: Deferred[Actions]) -> None:
+        self._forget(asking)
+        self._do(actions)
+
+    def _unanswered(self, failure: Failure, asking: Deferred[Actions]) -> None:
+        self._forget(asking)
+        if not failure.check(CancelledError, ServiceStopped):
+            self._log.failure("What {watch!r} asked of etcd failed.", failure, watch=self._watch)
+
+    def _forget(self, asking: Deferred[Actions]) -> None:
+        if self._asking is asking:
+            self._asking = None

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_etcd.client.granting import Granted
+from twisted_etcd.client.grants import Grants, Left, tell_of
 from twisted_etcd.client.keepalive import KeepaliveSchedule
 from twisted_etcd.client.kv import to_int
-from twisted_etcd.errors import LeaseLost, LeaseNotFound, ServiceStopped, TwistedEtcdError, Unavailable
+from twisted_etcd.errors import LeaseLost, LeaseNotFound, TwistedEtcdError, Unavailable
 from twisted_etcd.gateway.gateway import Gateway
 from twisted_etcd.moment import Moment
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.lease import (
-    LeaseGrantRequest,
+    LeaseGrantResponse,
     LeaseKeepAliveRequest,
     LeaseKeepAliveResponse,
     LeaseRevokeRequest,
@@ -26,6 +29,7 @@ from twisted_etcd.schema.lease import (
 #: Leases in one keepalive request. The gateway answers only what it has read before its first answer, so a body
 #: must stay small; what it leaves out is asked for again.
 _BATCH = 200
+_GONE = "etcd no longer has it"
 
 
 class Lease:
@@ -95,29 +99,36 @@ class LeaseKeeper:
     def __init__(self, gateway: Gateway, clock: IReactorTime) -> None:
         self._gateway = gateway
         self._clock = clock
+        self._grants = Grants(gateway, clock)
         self._schedule = KeepaliveSchedule()
         self._leases: dict[int, Lease] = {}
         self._timer: IDelayedCall | None = None
         self._stopped = False
 
-    def grant(self, ttl: int, lease_id: int = 0, *, timeout: float | None = None) -> Deferred[Lease]:
+    def grant(self, ttl: int, lease_id: int, timeout: float | None) -> Deferred[Lease]:
         """
         Grant a lease and keep it alive.
 
         :raises TypeError: where the TTL or the id is no number, before anything is sent.
         """
-        request = LeaseGrantRequest(TTL=to_int(ttl, "ttl"), ID=to_int(lease_id, "lease_id"))
-        asked_at = self._clock.seconds()
-        granting = self._gateway.unary(rpcs.LEASE_GRANT, request, timeout=timeout)
-        return granting.addCallback(lambda response: self._keep(response.ID, response.TTL, asked_at))
+        granting = self._grants.grant(to_int(ttl, "ttl"), to_int(lease_id, "lease_id"), timeout)
+        return granting.addCallback(self._keep)
 
-    def _keep(self, lease_id: int, ttl: int, asked_at: float) -> Lease:
-        if self._stopped:
-            msg = f"the client was stopped while lease {lease_id:x} was granted; it ends by its TTL"
-            raise ServiceStopped(msg)
-        lease = Lease(lease_id, ttl, self)
-        self._leases[lease_id] = lease
-        self._schedule.add(lease_id, ttl, asked_at)
+    def grant_unkept(self, ttl: int, lease_id: int, timeout: float | None) -> Deferred[LeaseGrantResponse]:
+        """
+        Grant a lease that ends by its TTL.
+
+        :raises TypeError: as for :meth:`grant`.
+        """
+        granting = self._grants.grant(to_int(ttl, "ttl"), to_int(lease_id, "lease_id"), timeout)
+        return granting.addCallback(
+            lambda granted: LeaseGrantResponse(header=granted.header, ID=granted.lease_id, TTL=granted.ttl)
+        )
+
+    def _keep(self, granted: Granted) -> Lease:
+        lease = Lease(granted.lease_id, granted.ttl, self)
+        self._leases[lease.id] = lease
+        self._schedule.add(lease.id, lease.ttl, granted.asked_at)
         self._wind()
         return lease
 
@@ -179,7 +190,7 @@ class LeaseKeeper:
         if response.TTL > 0:
             self._schedule.confirmed(response.ID, response.TTL, asked_at)
         else:
-            self._lose(response.ID, "etcd no longer has it")
+            self._lose(response.ID, _GONE)
 
     def _unanswered(self, lease_ids: Sequence[int] | set[int]) -> None:
         now = self._clock.seconds()
@@ -220,21 +231,21 @@ class LeaseKeeper:
         self._wind()
         revoking = self._gateway.unary(rpcs.LEASE_REVOKE, LeaseRevokeRequest(ID=lease.id), timeout=timeout)
 
-        def gone(failure: Failure) -> None:
-            failure.trap(LeaseNotFound)
-
-        def revoked(_: LeaseRevokeResponse | None) -> None:
+        def revoked(_: LeaseRevokeResponse) -> None:
             self._lose(lease.id, "it was revoked")
 
-        def left(failure: Failure) -> Failure:
+        def not_revoked(failure: Failure) -> Failure | None:
+            if failure.check(LeaseNotFound):
+                self._lose(lease.id, _GONE)
+                return None
             self._lose(lease.id, "it could not be revoked, and is left to its TTL")
             return failure
 
-        return revoking.addErrback(gone).addCallbacks(revoked, left)
+        return revoking.addCallbacks(revoked, not_revoked)
 
     def stop(self, *, revoke: bool, timeout: float) -> Deferred[None]:
         """
-        Keep nothing alive any longer.
+        Keep nothing alive any longer, and take back what is being granted.
 
         :param revoke: give all leases back, within ``timeout`` seconds; those that cannot be given back end by their
             TTL, and are named in the log.
@@ -244,18 +255,16 @@ class LeaseKeeper:
         for lease in leases:
             self._schedule.remove(lease.id)
         self._wind()
-        if not revoke:
+        left: list[Left] = []
+
+        def not_revoked(failure: Failure, lease: Lease) -> None:
+            failure.trap(TwistedEtcdError)
+            left.append(Left(lease.id, lease.ttl, str(failure.value)))
+
+        ending: list[Deferred[Any]] = [self._grants.stop(timeout).addCallback(left.extend)]
+        if revoke:
+            ending += [self.revoke(lease, timeout).addErrback(not_revoked, lease) for lease in leases]
+        else:
             for lease in leases:
                 self._lose(lease.id, "the client stopped and left it to its TTL")
-            return succeed(None)
-        revoking = [self.revoke(lease, timeout).addErrback(self._not_revoked, lease) for lease in leases]
-        return DeferredList(revoking).addCallback(lambda _: None)
-
-    def _not_revoked(self, failure: Failure, lease: Lease) -> None:
-        failure.trap(TwistedEtcdError)
-        self._log.warn(
-            "lease {lease_id:x} could not be revoked and ends by its TTL of {ttl} s: {why}",
-            lease_id=lease.id,
-            ttl=lease.ttl,
-            why=str(failure.value),
-        )
+        return DeferredList(ending).addCallback(lambda _: tell_of(self._log, left))

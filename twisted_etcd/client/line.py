@@ -13,7 +13,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_etcd.backoff import Backoff
-from twisted_etcd.errors import EtcdError, NotEtcd, TLSFailed
+from twisted_etcd.client.vigil import Vigil
+from twisted_etcd.errors import EtcdError, NotEtcd, TLSFailed, Unavailable
+from twisted_etcd.gateway.checkups import Condition
 from twisted_etcd.gateway.endpoints import Endpoint
 from twisted_etcd.gateway.gateway import Gateway
 from twisted_etcd.gateway.stream import Stream, StreamReceiver
@@ -69,16 +71,19 @@ class Line(ABC, Generic[StreamT]):
     _doubtful: tuple[type[EtcdError], ...] = ()
     _log = Logger()
 
-    def __init__(self, gateway: Gateway, clock: IReactorTime) -> None:
+    def __init__(self, gateway: Gateway, clock: IReactorTime, vigil: Vigil) -> None:
         self.state = LineState.IDLE
         self._gateway = gateway
         self._clock = clock
+        self._vigil = vigil
         self._backoff = Backoff(gateway.random)
         self._endpoint: Endpoint = gateway.choose()
         self._opening: Deferred[None] | None = None
         self._stream: StreamT | None = None
         self._reception = _Reception(self)
         self._timer: IDelayedCall | None = None
+        #: Why the stream that is being opened is given up, once it is.
+        self._forsaken: Exception | None = None
         self._complained = False
         self._hopeless: set[Endpoint] = set()
         self._renewals = 0
@@ -109,6 +114,10 @@ class Line(ABC, Generic[StreamT]):
     @abstractmethod
     def _dropped(self, closing: Deferred[None]) -> None:
         """A stream was given up; this fires when its socket has gone."""
+
+    @abstractmethod
+    def _member_is_well(self, condition: Condition) -> None:
+        """The member of the open stream was asked how it is, and there is nothing wrong with it."""
 
     def _confirmed(self) -> None:
         """The stream has proved good: a later break is the first of its kind again."""
@@ -165,6 +174,7 @@ class Line(ABC, Generic[StreamT]):
     def close(self) -> Deferred[None]:
         """Want it no longer; fires when its socket has gone."""
         self.state = LineState.CLOSED
+        self._vigil.detach(self, self._endpoint)
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         if self._opening is not None:
@@ -177,6 +187,8 @@ class Line(ABC, Generic[StreamT]):
         self._timer = None
         self._endpoint = self._gateway.choose()
         self._reception = _Reception(self)
+        self._forsaken = None
+        self._vigil.attach(self, self._endpoint)
         opening = self._open_stream(self._endpoint, self._reception)
         self._opening = opening.addCallbacks(self._did_open, self._did_not_open)
         self._opening.addBoth(self._opening_over)
@@ -200,7 +212,20 @@ class Line(ABC, Generic[StreamT]):
         if self.state is LineState.CLOSED:
             # Cancelled from here, or failed in the same moment: nobody waits for it any more.
             return
-        self._broke(failure)
+        self._broke(failure if self._forsaken is None else Failure(self._forsaken))
+
+    def member_is(self, condition: Condition) -> None:
+        """For the vigil: see :meth:`twisted_etcd.client.vigil.Attached.member_is`."""
+        if not condition.trouble:
+            if self.state is LineState.OPEN:
+                self._member_is_well(condition)
+            return
+        error = Unavailable("a stream is left with its member", {str(self._endpoint): condition.trouble})
+        if self._opening is not None:
+            self._forsaken = error
+            self._opening.cancel()
+        else:
+            self._drop(error)
 
     def message_received(self, data: bytes) -> None:
         """For the stream: one whole JSON text."""
@@ -220,7 +245,8 @@ class Line(ABC, Generic[StreamT]):
         error = reason.value
         if not isinstance(error, Exception):
             reason.raiseException()
-        self._gateway.failed(self._endpoint)
+        self._vigil.detach(self, self._endpoint)
+        self._gateway.failed(self._endpoint, str(error))
         if isinstance(error, NotEtcd | TLSFailed):
             self._hopeless.add(self._endpoint)
         else:

@@ -28,10 +28,14 @@ class WatchBatch(msgspec.Struct, frozen=True):
 
     :ivar events: empty in a progress answer, which says that nothing happened up to ``revision``.
     :ivar revision: all that happened to the watched keys up to this revision has been delivered with this batch.
+    :ivar resync: true where etcd had compacted what came before, so that the keys were read again: ``events`` is the
+        difference between what was delivered before and what is there at ``revision``, in which a key that changed
+        several times appears once. A deletion in it bears ``revision``, since etcd no longer knows its own.
     """
 
     events: tuple[Event, ...]
     revision: int
+    resync: bool = False
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -39,9 +43,12 @@ class Created(msgspec.Struct, frozen=True):
     etcd confirmed the watch.
 
     :ivar revision: the store's revision then.
+    :ivar behind: whether that is before what the watch has been told already: the member lags, or the cluster's history
+        was replaced by an older one.
     """
 
     revision: int
+    behind: bool = False
 
 
 class Delivered(msgspec.Struct, frozen=True):
@@ -76,12 +83,20 @@ class WatchPosition:
     """
     :param start_revision: the first revision that is wanted; 0 for all that comes after etcd's confirmation.
     :ivar next_revision: the first one that is still to come; 0 as long as that is not known.
+    :ivar told: the latest revision of the store that the watch was told of.
     """
 
     def __init__(self, start_revision: int) -> None:
         self.next_revision = start_revision
         self._cluster_id = 0
+        self.told = 0
         self._fragments: list[Event] = []
+
+    def reread(self, revision: int) -> None:
+        """All keys of the watch were read, as they are at this revision: what comes after it is wanted next."""
+        self._fragments.clear()
+        self.next_revision = revision + 1
+        self.told = revision
 
     def broke(self) -> None:
         """The stream ended; what it had not delivered whole will come again."""
@@ -98,13 +113,16 @@ class WatchPosition:
             self._cluster_id = header.cluster_id
             if self.next_revision == 0:
                 self.next_revision = header.revision + 1
-            return Created(header.revision)
+            behind = header.revision < self.told
+            self.told = max(self.told, header.revision)
+            return Created(header.revision, behind)
         if response.events or response.fragment:
             return self._events(response)
-        if header.revision + 1 < self.next_revision or self.next_revision == 0:
-            # A start revision in the future; and nothing is progress of what was never confirmed.
+        if header.revision + 1 < self.next_revision or self.next_revision == 0 or self._fragments:
+            # A start revision in the future; and nothing is progress of what was never confirmed, or is not yet whole.
             return None
         self.next_revision = header.revision + 1
+        self.told = header.revision
         return Delivered(WatchBatch((), header.revision))
 
     def _events(self, response: WatchResponse) -> Step | None:
@@ -115,6 +133,7 @@ class WatchPosition:
         self._fragments.clear()
         revision = events[-1].kv.mod_revision
         self.next_revision = revision + 1
+        self.told = max(self.told, revision)
         return Delivered(WatchBatch(events, revision))
 
     @staticmethod

@@ -11,12 +11,10 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_etcd.client.backlog import Backlog
 from twisted_etcd.client.position import WatchBatch
 from twisted_etcd.errors import ServiceStopped, WatchStopped
 from twisted_etcd.moment import Moment
-
-#: Events that may wait for their consumer before the watch lets etcd wait.
-MAX_BACKLOG = 10_000
 
 WatchCallback = Callable[[WatchBatch], "Deferred[Any] | Coroutine[Deferred[Any], Any, Any] | None"]
 
@@ -45,8 +43,9 @@ class Watch:
     :param callback: called with each batch; where it returns a Deferred or a coroutine, the next batch waits for it.
         Where it fails, the watch ends with its error. What ends such a watch, other than its ``stop()`` and the
         client's, is logged, since nobody may be looking at :attr:`ended`.
-    :param max_backlog: events that may wait for their consumer. Beyond that the watch is taken off its stream, and
-        put back, at the revision where it was taken off, when they have been consumed.
+    :param max_backlog: events that may wait for their consumer. Beyond that, or beyond 64 MiB of keys and values, the
+        watch is taken off its stream, and put back, at the revision where it was taken off, when they have been
+        consumed.
     """
 
     _log = Logger()
@@ -54,10 +53,8 @@ class Watch:
     def __init__(self, describe: str, callback: WatchCallback | None, max_backlog: int) -> None:
         self._describe = describe
         self._callback = callback
-        self._max_backlog = max_backlog
         self._feed: Feed | None = None
-        self._backlog: deque[WatchBatch] = deque()
-        self._backlog_events = 0
+        self._backlog = Backlog(max_backlog)
         self._paused = False
         self._handing_on = False
         self._waiting: deque[Deferred[WatchBatch]] = deque()
@@ -149,10 +146,9 @@ class Watch:
             self._waiting.popleft().callback(batch)
             return
         self._backlog.append(batch)
-        self._backlog_events += max(1, len(batch.events))
         if self._callback is not None:
             self._pump(self._callback)
-        if self._backlog_events > self._max_backlog and not self._paused and self._feed is not None:
+        if self._backlog.is_too_long and not self._paused and self._feed is not None:
             self._paused = True
             self._feed.pause()
 
@@ -167,7 +163,6 @@ class Watch:
     def end(self, reason: Failure) -> Deferred[None]:
         """End it now, for this reason, unless it has another already."""
         self._backlog.clear()
-        self._backlog_events = 0
         if self._reason is None:
             self._reason = reason
         self._close(self._reason)
@@ -176,8 +171,7 @@ class Watch:
     # --- handing on -------------------------------------------------------------------------------------------------
 
     def _take(self) -> WatchBatch:
-        batch = self._backlog.popleft()
-        self._backlog_events -= max(1, len(batch.events))
+        batch = self._backlog.take()
         if self._reason is None and self._paused and not self._backlog and self._feed is not None:
             self._paused = False
             self._feed.resume()

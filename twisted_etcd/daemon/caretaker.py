@@ -131,7 +131,7 @@ class Caretaker(MessageService):
         """Wait until etcd answers us, and say so."""
         etcd = self._settings.etcd
         path = Configuration(self._client, self._reactor, etcd.config_prefix).path("-")
-        where = ", ".join(self._client.endpoints)
+        where = ", ".join(endpoint.url for endpoint in self._client.endpoints)
         # The first time is short, so that whoever looks on hears of it soon.
         timeouts = itertools.chain([min(_GREETING_TIMEOUT, etcd.request_timeout)], itertools.repeat(None))
 

@@ -73,6 +73,8 @@ class EmbeddedEtcd(Service):
     :param start_timeout: seconds within which it must answer.
     :param stop_grace: seconds between SIGTERM and SIGKILL when the service stops.
     :param on_restart: is called each time that it answers again after a death.
+    :param on_spawn: is called each time that a process has been started: its ``pid`` and its ports are known then.
+    :param revive: whether it is started again after a death; where not, that is for ``startService`` to do.
     :ivar restarts: how often it answered again after a death.
     :ivar version: etcd's version, once it has answered; "" before.
     """
@@ -95,6 +97,8 @@ class EmbeddedEtcd(Service):
         start_timeout: float = 30.0,
         stop_grace: float = 5.0,
         on_restart: Callable[[], object] | None = None,
+        on_spawn: Callable[[], object] | None = None,
+        revive: bool = True,
     ) -> None:
         self.restarts = 0
         self.version = ""
@@ -110,6 +114,8 @@ class EmbeddedEtcd(Service):
         self._start_timeout = start_timeout
         self._stop_grace = stop_grace
         self._on_restart = on_restart
+        self._on_spawn = on_spawn
+        self._revive = revive
 
         self._state = State.IDLE
         self._process: IProcessTransport | None = None
@@ -136,10 +142,19 @@ class EmbeddedEtcd(Service):
 
         :raises RuntimeError: before it was started.
         """
+        return f"{self._scheme}://{LOOPBACK}:{self.ports.client}"
+
+    @property
+    def ports(self) -> Ports:
+        """
+        What it listens on, the same for as long as the service runs.
+
+        :raises RuntimeError: before it was started.
+        """
         if self._place.ports is None:
             msg = "the embedded etcd has no address yet: start it, and wait for when_ready()"
             raise RuntimeError(msg)
-        return f"{self._scheme}://{LOOPBACK}:{self._place.ports.client}"
+        return self._place.ports
 
     @property
     def pid(self) -> int | None:
@@ -219,6 +234,7 @@ class EmbeddedEtcd(Service):
             Action.TELL_BACK: self._tell_back,
             Action.TELL_FAILED: self._tell_failed,
             Action.TELL_DEATH: self._tell_death,
+            Action.TELL_DOWN: self._tell_down,
             Action.WAIT: self._wait,
             Action.TERMINATE: self._terminate,
             Action.KILL: self._kill,
@@ -256,6 +272,8 @@ class EmbeddedEtcd(Service):
         self._timer = self._reactor.callLater(self._start_timeout, self._overdue)
         self._probing = Deferred.fromCoroutine(self._until_it_answers(self._process))
         self._probing.addErrback(self._probing_failed)
+        if self._on_spawn is not None:
+            self._on_spawn()
 
     async def _until_it_answers(self, process: IProcessTransport) -> None:
         delay, longest = PROBE_DELAYS
@@ -288,8 +306,15 @@ class EmbeddedEtcd(Service):
         self._process = None
         self._why = self._why or f"it ended with {how}"
         exit_, self._exit = self._exit, Moment()
-        self._handle(Event.PORTS_TAKEN if self._can_try_other_ports() else Event.EXITED)
+        self._handle(self._kind_of_exit())
         exit_.fire(how)
+
+    def _kind_of_exit(self) -> Event:
+        if self._can_try_other_ports():
+            return Event.PORTS_TAKEN
+        if self._state is State.RUNNING and not self._revive:
+            return Event.EXITED_FOR_GOOD
+        return Event.EXITED
 
     def _can_try_other_ports(self) -> bool:
         return (
@@ -343,6 +368,10 @@ class EmbeddedEtcd(Service):
             delay=self._restart_delay,
             lines="\n  ".join(["Its last lines:", *self._output.last_lines()]),
         )
+
+    def _tell_down(self) -> None:
+        self._not_ready()
+        self.log.info("etcd at {endpoint} is down: {why}", endpoint=self.endpoint, why=self._why)
 
     def _wait(self) -> None:
         self._timer = self._reactor.callLater(self._restart_delay, self._handle, Event.WAITED)

@@ -20,6 +20,7 @@ class State(enum.Enum):
     FAILED = "did not come up"
     WAITING = "waiting to be started again"
     RESTARTING = "starting again"
+    DOWN = "dead and left so"
     STOPPING = "stopping"
 
 
@@ -30,6 +31,7 @@ class Event(enum.Enum):
     ANSWERED = "it answers requests"
     PORTS_TAKEN = "it ended because somebody else has its ports, and others can be tried"
     EXITED = "it ended"
+    EXITED_FOR_GOOD = "it ended after it had answered, and is to stay so until it is asked for"
     OVERDUE = "it should answer by now"
     WAITED = "the time before the next start is over"
     STOP = "stop was asked for"
@@ -45,6 +47,7 @@ class Action(enum.Enum):
     TELL_BACK = "tell that it answers again"
     TELL_FAILED = "tell who waits that it did not come up"
     TELL_DEATH = "tell that it died"
+    TELL_DOWN = "tell that it died and stays so"
     WAIT = "let time pass before the next start"
     TERMINATE = "ask the process to end"
     KILL = "end the process"
@@ -69,6 +72,9 @@ TABLE: dict[tuple[State, Event], tuple[State, tuple[Action, ...]]] = {
     (_S.RESTARTING, _E.ANSWERED): (_S.RUNNING, (_A.TELL_BACK,)),
     (_S.RESTARTING, _E.OVERDUE): (_S.RESTARTING, (_A.KILL,)),
     (_S.RESTARTING, _E.EXITED): (_S.WAITING, (_A.TELL_DEATH, _A.WAIT)),
+    # unless whoever runs it does that
+    (_S.RUNNING, _E.EXITED_FOR_GOOD): (_S.DOWN, (_A.TELL_DOWN,)),
+    (_S.DOWN, _E.START): (_S.STARTING, (_A.SPAWN,)),
     # the end
     (_S.STARTING, _E.STOP): (_S.STOPPING, (_A.TERMINATE,)),
     (_S.RUNNING, _E.STOP): (_S.STOPPING, (_A.TERMINATE,)),
@@ -77,6 +83,7 @@ TABLE: dict[tuple[State, Event], tuple[State, tuple[Action, ...]]] = {
     (_S.STOPPING, _E.GRACE_OVER): (_S.STOPPING, (_A.KILL,)),
     (_S.STOPPING, _E.EXITED): (_S.IDLE, (_A.CLEAN_UP, _A.TELL_STOPPED)),
     (_S.WAITING, _E.STOP): (_S.IDLE, (_A.CLEAN_UP, _A.TELL_STOPPED)),
+    (_S.DOWN, _E.STOP): (_S.IDLE, (_A.CLEAN_UP, _A.TELL_STOPPED)),
     (_S.IDLE, _E.STOP): (_S.IDLE, (_A.TELL_STOPPED,)),
     (_S.FAILED, _E.STOP): (_S.IDLE, (_A.TELL_STOPPED,)),
     (_S.STOPPING, _E.STOP): (_S.STOPPING, ()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any, cast
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -10,17 +11,20 @@ from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP
 from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IHandshakeListener,
+    IProducer,
     IProtocol,
     IProtocolFactory,
     IReactorCore,
     IReactorTCP,
     IReactorTime,
     IStreamClientEndpoint,
+    ISystemHandle,
     ITCPTransport,
     ITransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
@@ -30,6 +34,24 @@ from twisted_etcd.gateway.endpoints import Endpoint
 from twisted_etcd.gateway.tls import TLSTrust
 
 _CUT_HANDSHAKE = "the connection was closed during the TLS handshake; if etcd speaks plain HTTP there, write http://"
+
+#: A peer that has gone without a word, as where a router on the way forgot the connection, is noticed within 10 seconds
+#: by the kernel: nothing comes from it, and nothing that is sent there fails. What a system does not have is left out.
+_LIVENESS = {
+    name: value
+    for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 4), ("TCP_USER_TIMEOUT", 9000))
+    if hasattr(socket, name)
+}
+
+
+def _watch_over(transport: ITransport) -> None:
+    if isinstance(transport, TLSMemoryBIOProtocol):
+        transport = cast("ITransport", transport.transport)
+    if ISystemHandle.providedBy(transport) and ITCPTransport.providedBy(transport):
+        transport.setTcpKeepAlive(True)
+        handle: socket.socket = cast("ISystemHandle", transport).getHandle()
+        for name, value in _LIVENESS.items():
+            handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 @implementer(IHandshakeListener)
@@ -51,6 +73,7 @@ class _Socket(ProtocolWrapper):
         # As ProtocolWrapper does it, but for telling the protocol.
         directlyProvides(self, providedBy(transport))
         Protocol.makeConnection(self, transport)
+        _watch_over(transport)
         self._sockets.registerProtocol(self)
         if not self._sockets.secure:
             self._begin()
@@ -64,6 +87,17 @@ class _Socket(ProtocolWrapper):
         self._begun = True
         self.wrappedProtocol.makeConnection(cast("ITransport", self))
         self.ready.callback(self.wrappedProtocol)
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:  # noqa: FBT001 - as IConsumer has it
+        if self._sockets.tells_departure:
+            # The one before stayed until now, to be told.
+            super().unregisterProducer()
+            streaming = False
+        super().registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        if not self._sockets.tells_departure:
+            super().unregisterProducer()
 
     def loseConnection(self) -> None:
         if not self._sockets.abrupt:
@@ -102,6 +136,8 @@ class _Sockets(WrappingFactory):
     :ivar secure: whether TLS is spoken, so that there is a handshake to wait for.
     :ivar abrupt: whether sockets are closed at once, without TLS's farewell, for which a peer that hangs would never
         leave.
+    :ivar tells_departure: whether a producer that has written all is told when that has left this process, for which it
+        is taken as a pull producer. TLS cannot tell it, and a stream has nobody who asks.
     """
 
     protocol = _Socket
@@ -111,6 +147,7 @@ class _Sockets(WrappingFactory):
         super().__init__(wrapped)  # type: ignore[no-untyped-call]
         self.secure = secure
         self.abrupt = abrupt
+        self.tells_departure = abrupt and not secure
         self._open_sockets = open_sockets
 
     def registerProtocol(self, p: ProtocolWrapper) -> None:  # noqa: N802

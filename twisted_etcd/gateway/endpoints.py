@@ -1,8 +1,8 @@
-"""Where etcd is: the endpoints that a client was given, and which of them to use next."""
+"""Where etcd is: the addresses of its members, as users write them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import msgspec
@@ -98,33 +98,3 @@ def parse_endpoints(given: str | Iterable[str], *, default_scheme: str = "http")
         msg = "no endpoint is given; write for example http://127.0.0.1:2379"
         raise InvalidSettings(msg)
     return tuple(dict.fromkeys(parse_endpoint(part, default_scheme=default_scheme) for part in parts))
-
-
-class EndpointSet:
-    """
-    The endpoints of one client and the one that served last.
-
-    A request goes to the one that served last; one that failed is passed over until all others have failed too.
-    """
-
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
-        self._endpoints = tuple(endpoints)
-        self._current = 0
-
-    @property
-    def all(self) -> tuple[Endpoint, ...]:
-        """Every endpoint, in the order given."""
-        return self._endpoints
-
-    def choose(self) -> Endpoint:
-        """The endpoint that the next attempt goes to."""
-        return self._endpoints[self._current]
-
-    def in_turn(self) -> tuple[Endpoint, ...]:
-        """Every endpoint once, in the order in which one call tries them."""
-        return self._endpoints[self._current :] + self._endpoints[: self._current]
-
-    def failed(self, endpoint: Endpoint) -> None:
-        """An attempt at this endpoint failed: the next one goes elsewhere, where there is an elsewhere."""
-        if self.choose() == endpoint:
-            self._current = (self._current + 1) % len(self._endpoints)

@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from twisted_etcd.errors import NotEtcd, TLSFailed
 from twisted_etcd.gateway.body import WholeBody
-from twisted_etcd.gateway.tls import TLS_ERRORS, tls_obstacle, tls_words
+from twisted_etcd.gateway.tls_errors import TLS_ERRORS, tls_obstacle, tls_words
 
 #: What no repetition mends, as the error that the caller gets for it.
 Obstacle = type[TLSFailed] | type[NotEtcd]
@@ -34,7 +34,7 @@ Obstacle = type[TLSFailed] | type[NotEtcd]
 class Reach(enum.Enum):
     """How far a request certainly got, at the most."""
 
-    #: Not a byte of its body left this side: the server cannot have acted on it.
+    #: The end of its body never left this process, so that no server can have acted on it, now or later.
     NOT_SENT = "not sent"
     #: It may have arrived and been acted on.
     MAYBE_SENT = "maybe sent"
@@ -213,7 +213,7 @@ class Exchange:
             content, whole = await collector.done
         except Exception as error:
             why, obstacle = explain(Failure())
-            sent = producer.written and obstacle is None
+            sent = producer.left and obstacle is None
             raise ExchangeFailed(why, Reach.MAYBE_SENT if sent else Reach.NOT_SENT, obstacle) from error
         return Reply(
             status=response.code,

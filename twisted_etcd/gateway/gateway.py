@@ -22,8 +22,10 @@ from twisted_etcd.errors import (
     Unavailable,
 )
 from twisted_etcd.gateway.answers import read_error, read_replies, read_reply, stranger
+from twisted_etcd.gateway.checkups import Checkups, Condition
 from twisted_etcd.gateway.connections import Connections
-from twisted_etcd.gateway.endpoints import Endpoint, EndpointSet
+from twisted_etcd.gateway.endpoints import Endpoint
+from twisted_etcd.gateway.endpointset import EndpointSet, EndpointStatus
 from twisted_etcd.gateway.exchange import Exchange, Reply, explain
 from twisted_etcd.gateway.poststream import PostStream, open_post_stream
 from twisted_etcd.gateway.stream import StreamMalformed, StreamReceiver, StreamRefused
@@ -52,6 +54,8 @@ _KEPT_CONNECTIONS = 64
 _IDLE_TIMEOUT = 60
 #: How much of a request's time may pass before it has a token.
 _TOKEN_SHARE = 0.8
+#: How much of a request's time a member may take to say how it is.
+_CHECKUP_SHARE = 0.3
 #: The longest unary answer that is taken, in bytes. etcd's own answers are bounded by the size of its database.
 _MAX_ANSWER = 1 << 30
 
@@ -104,7 +108,7 @@ class Gateway:
         self.request_timeout = request_timeout
         self.random = random
         self._reactor = reactor
-        self._endpoints = EndpointSet(endpoints)
+        self._endpoints = EndpointSet(endpoints, reactor.seconds, random)
         self._connect_timeout = connect_timeout
         self._connections = Connections(reactor, TLSTrust(tls), connect_timeout)
         self._pool = HTTPConnectionPool(reactor, persistent=True)
@@ -112,6 +116,13 @@ class Gateway:
         self._pool.cachedConnectionTimeout = _IDLE_TIMEOUT
         agent = Agent.usingEndpointFactory(reactor, self._connections, self._pool)
         self._exchange = Exchange(agent, reactor, _MAX_ANSWER)
+        # Beside the turns: those may all be taken by requests to the very member that hangs.
+        self._checkups = Checkups(
+            lambda endpoint, path, body: self._send(endpoint, path, "", body),
+            self._endpoints,
+            reactor,
+            min(connect_timeout, request_timeout * _CHECKUP_SHARE),
+        )
         self._turns = DeferredSemaphore(max_connections)
         self._headers = ("", Headers({name: [value] for name, value in self._header_values("").items()}))
         self._calls: set[UnaryCall[Any]] = set()
@@ -179,6 +190,7 @@ class Gateway:
     ) -> Deferred[AnyT]:
         if self._stopped:
             return fail(ServiceStopped(f"the client was stopped before {rpc.name}"))
+        self._look_after_endpoints()
         call = UnaryCall(
             route,
             rpc,
@@ -196,24 +208,49 @@ class Gateway:
         return call.start().addBoth(done)
 
     def _post(self, endpoint: Endpoint, path: str, token: str, body: bytes) -> Deferred[Reply]:
-        return self._turns.run(
-            lambda: Deferred.fromCoroutine(self._exchange.post(f"{endpoint}{path}", self._headers_with(token), body))
-        )
+        return self._turns.run(self._send, endpoint, path, token, body)
+
+    def _send(self, endpoint: Endpoint, path: str, token: str, body: bytes) -> Deferred[Reply]:
+        return Deferred.fromCoroutine(self._exchange.post(f"{endpoint}{path}", self._headers_with(token), body))
+
+    # --- endpoints --------------------------------------------------------------------------------------------------
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All endpoints, in the order given."""
         return self._endpoints.all
 
+    @property
+    def endpoint_statuses(self) -> tuple[EndpointStatus, ...]:
+        """What is known of each endpoint, in the order given."""
+        return self._endpoints.statuses()
+
+    def use_endpoints(self, endpoints: Sequence[Endpoint]) -> None:
+        """Go to these from now on; streams that are open elsewhere stay as long as they last."""
+        self._endpoints.replace(endpoints)
+
+    def checkup(self, endpoint: Endpoint) -> Deferred[Condition]:
+        """How the member there is, by its own account; what is found is noted. Fires, with that, within seconds."""
+        return self._checkups.of(endpoint)
+
+    def _look_after_endpoints(self) -> None:
+        """Ask those that failed a while ago how they are, so that no request has to find out."""
+        if len(self._endpoints.all) > 1:
+            for endpoint in self._endpoints.due():
+                self._checkups.of(endpoint)
+
     # --- streams ----------------------------------------------------------------------------------------------------
 
     def choose(self) -> Endpoint:
         """The endpoint that a stream would be opened to now."""
-        return self._endpoints.choose()
+        self._look_after_endpoints()
+        chosen = self._endpoints.choose()
+        # There is always one.
+        return chosen or self._endpoints.all[0]
 
-    def failed(self, endpoint: Endpoint) -> None:
+    def failed(self, endpoint: Endpoint, why: str) -> None:
         """A stream to this endpoint broke or could not be opened: what comes next goes elsewhere if it can."""
-        self._endpoints.failed(endpoint)
+        self._endpoints.failed(endpoint, why)
 
     def open_post_stream(
         self, rpc: RPC[Any, Any], body: bytes, receiver: StreamReceiver, *, endpoint: Endpoint
@@ -339,7 +376,15 @@ class Gateway:
         return calling.addCallbacks(lambda response: response.token, without_authentication)
 
     def _make_route(self, tokens: Tokens | None) -> Route:
-        return Route(clock=self._reactor, endpoints=self._endpoints, post=self._post, tokens=tokens, random=self.random)
+        return Route(
+            clock=self._reactor,
+            endpoints=self._endpoints,
+            post=self._post,
+            checkup=self.checkup,
+            longest_patience=self._connect_timeout,
+            tokens=tokens,
+            random=self.random,
+        )
 
     @staticmethod
     def _header_values(token: str) -> dict[str, str]:
@@ -365,6 +410,7 @@ class Gateway:
         :return: fires when the last of them has gone. Calls fail with :class:`~twisted_etcd.errors.ServiceStopped`.
         """
         self._stopped = True
+        self._checkups.stop()
         for call in tuple(self._calls):
             call.stop()
         for opening in tuple(self._opening):

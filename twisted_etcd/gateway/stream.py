@@ -237,7 +237,8 @@ def not_opened(failure: Failure) -> Failure:
         if root.check(SSL.Error, VerificationError, ConnectError, DNSLookupError, StreamError):
             return root
     if all(root.check(*_CONNECTION_ENDS) for root in roots):
-        return Failure(StreamLost(f"the connection ended before the stream began: {_words(roots[0])}"))
+        remedy = "; if etcd speaks TLS there, write https://" if roots[0].check(ConnectionDone) else ""
+        return Failure(StreamLost(f"the connection ended before the stream began: {_words(roots[0])}{remedy}"))
     if failure.check(ResponseFailed):
         return Failure(StreamMalformed(f"what came is not HTTP: {_words(roots[0])}"))
     return failure

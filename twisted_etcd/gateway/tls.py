@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-from typing import Any
-
 import msgspec
-from OpenSSL import SSL, crypto
-from service_identity import VerificationError
+from OpenSSL import SSL
 from twisted.internet import ssl
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from twisted_etcd.errors import InvalidSettings
-
-#: What goes wrong in TLS itself.
-TLS_ERRORS = (SSL.Error, VerificationError)
-_PEM_CERTIFICATE = re.compile(
-    rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----.*?-----END (?:TRUSTED |X509 )?CERTIFICATE-----", re.DOTALL
-)
+from twisted_etcd.gateway.certificates import CertificateFiles
 
 
 class TLSSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
     How to speak TLS with etcd. Without any of it the system's certificate authorities are believed.
+
+    The files may be renewed at any time: each new connection is made with what they hold then, and those that are open
+    live on. Until renewed files can be used, all of them together, what they held before serves on, and a warning says
+    why.
 
     :ivar ca_file: PEM file of the authorities to believe instead of the system's.
     :ivar cert_file: PEM file of the client's certificate, with its chain.
@@ -41,140 +35,95 @@ class TLSSettings(msgspec.Struct, frozen=True, kw_only=True):
     insecure: bool = False
 
 
-def _read(path: str, what: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        msg = f"{what} {path!r} cannot be read: {error.strerror or error}"
-        raise InvalidSettings(msg) from error
-
-
-def _certificates(path: str, what: str) -> list[ssl.Certificate]:
-    pem = _read(path, what)
-    blocks = _PEM_CERTIFICATE.findall(pem)
-    if not blocks:
-        msg = f"{what} {path!r} holds no certificate in PEM form"
-        raise InvalidSettings(msg)
-    try:
-        return [ssl.Certificate.loadPEM(block) for block in blocks]
-    except (crypto.Error, ValueError) as error:
-        msg = f"{what} {path!r} holds a certificate that cannot be read{_details(error)}"
-        raise InvalidSettings(msg) from error
-
-
-def _key(path: str) -> ssl.KeyPair:
-    pem = _read(path, "key_file")
-    # OpenSSL would ask for the passphrase at the terminal.
-    if b"ENCRYPTED" in pem:
-        msg = f"key_file {path!r} is encrypted; give a key without a passphrase, readable by its owner only"
-        raise InvalidSettings(msg)
-    try:
-        return ssl.KeyPair.load(pem, crypto.FILETYPE_PEM)
-    except (crypto.Error, ValueError) as error:
-        msg = f"key_file {path!r} holds no private key in PEM form that can be read{_details(error)}"
-        raise InvalidSettings(msg) from error
-
-
-def _details(error: Exception) -> str:
-    words = tls_words(error)
-    return f": {words}" if words else ""
-
-
-def tls_words(error: Exception) -> str:
-    """OpenSSL's own words for an error; empty where it has none."""
-    try:
-        return "; ".join(str(part[-1]) for part in error.args[0])
-    except (IndexError, TypeError):
-        return ""
-
-
-def tls_obstacle(error: Exception) -> str | None:
-    """
-    Why TLS cannot come about with the certificates or the scheme as they are, and what to do.
-
-    None for errors that may pass, or that come when a request may have been read.
-    """
-    if isinstance(error, VerificationError):
-        return (
-            "the server's certificate is for another host; connect by a name that it has, or issue one with this name"
-        )
-    words = tls_words(error)
-    if "certificate verify failed" in words:
-        return f"the server's certificate is not trusted ({words}); give the authority that signed it as ca_file"
-    # With TLS 1.3 this comes when the handshake has already ended on this side.
-    if "alert" in words and any(part in words for part in ("certificate", "unknown ca")):
-        return f"the server wants another client certificate ({words}); give or mend cert_file and key_file"
-    if any(part in words for part in ("wrong version number", "packet length too long", "http request")):
-        return f"the server does not speak TLS ({words}); write the endpoint with http://"
-    if any(part in words for part in ("handshake failure", "protocol version", "unsupported protocol")):
-        return f"the server and the client have no version or cipher of TLS in common ({words})"
-    return None
-
-
 @implementer(IOpenSSLClientConnectionCreator)
 class _UnverifiedConnections:
     """Connections that believe every server, still naming the host that is meant (SNI)."""
 
     def __init__(self, context: SSL.Context, host: str) -> None:
         self._context = context
-        self._host = host
+        self._server_name = None if isIPAddress(host) or isIPv6Address(host) else host.encode("idna")
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N803
         connection = SSL.Connection(self._context, None)
         connection.set_app_data(tlsProtocol)
-        if not isIPAddress(self._host) and not isIPv6Address(self._host):
-            connection.set_tlsext_host_name(self._host.encode("idna"))
+        if self._server_name is not None:
+            connection.set_tlsext_host_name(self._server_name)
+        return connection
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _CurrentConnections:
+    """Each connection is made with the certificates that the files hold when it is made."""
+
+    def __init__(self, trust: TLSTrust, host: str) -> None:
+        self._trust = trust
+        self._host = host
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N803
+        connection: SSL.Connection = self._trust.current(self._host).clientConnectionForTLS(tlsProtocol)
         return connection
 
 
 class TLSTrust:
     """
-    Makes the TLS side of connections to etcd from :class:`TLSSettings`.
+    Makes the TLS side of connections to etcd from :class:`TLSSettings`, and keeps up with their files.
 
     :raises InvalidSettings: where a file cannot be read or does not hold what it should.
     """
+
+    _log = Logger()
 
     def __init__(self, settings: TLSSettings) -> None:
         if (settings.cert_file is None) != (settings.key_file is None):
             msg = "cert_file and key_file belong together: give both or neither"
             raise InvalidSettings(msg)
         self._insecure = settings.insecure
-        self._options = self._client_options(settings)
-        self._trust = (
-            ssl.platformTrust()
-            if settings.ca_file is None
-            else ssl.trustRootFromCertificates(_certificates(settings.ca_file, "ca_file"))
+        self._files = CertificateFiles(
+            ca_file=settings.ca_file, cert_file=settings.cert_file, key_file=settings.key_file
         )
-        try:
-            # A connection for which this fails would neither come about nor fail.
-            ssl.CertificateOptions(trustRoot=self._trust, **self._options).getContext()
-        except SSL.Error as error:
-            msg = f"OpenSSL does not take the certificates or the key of the TLS settings{_details(error)}"
-            raise InvalidSettings(msg) from error
-
-    @staticmethod
-    def _client_options(settings: TLSSettings) -> dict[str, Any]:
-        if settings.cert_file is None or settings.key_file is None:
-            return {}
-        own, *chain = _certificates(settings.cert_file, "cert_file")
-        key = _key(settings.key_file)
-        try:
-            ssl.PrivateCertificate.fromCertificateAndKeyPair(own, key)
-        except VerifyError as error:
-            msg = f"key_file {settings.key_file!r} is not the key of the first certificate in {settings.cert_file!r}"
-            raise InvalidSettings(msg) from error
-        return {
-            # As cryptography's objects: pyOpenSSL is giving up its own.
-            "certificate": own.original.to_cryptography(),
-            "privateKey": key.original.to_cryptography_key(),
-            "extraCertChain": [certificate.original.to_cryptography() for certificate in chain],
-        }
+        #: What was in the files at the last look, whether it could be used or not.
+        self._contents = self._files.read()
+        #: What they held last that could be used.
+        self._certificates = self._files.certificates(self._contents)
+        #: For each host, made of these certificates.
+        self._creators: dict[str, IOpenSSLClientConnectionCreator] = {}
 
     def connections_to(self, host: str) -> IOpenSSLClientConnectionCreator:
-        """What makes TLS connections that expect this host to be at the other end."""
+        """
+        What makes TLS connections that expect this host to be at the other end.
+
+        Each of them is made with what the files hold when TCP has come about.
+        """
+        # What is wrong with the host's name must not wait for a connection, which could not fail for it.
+        self.current(host)
+        return _CurrentConnections(self, host)
+
+    def current(self, host: str) -> IOpenSSLClientConnectionCreator:
+        """The same for one connection, made now."""
+        self._keep_up()
+        creator = self._creators.get(host)
+        if creator is None:
+            creator = self._creators[host] = self._new_creator(host)
+        return creator
+
+    def _new_creator(self, host: str) -> IOpenSSLClientConnectionCreator:
+        certificates = self._certificates
         if self._insecure:
-            return _UnverifiedConnections(ssl.CertificateOptions(**self._options).getContext(), host)
+            return _UnverifiedConnections(ssl.CertificateOptions(**certificates.options).getContext(), host)
         creator: IOpenSSLClientConnectionCreator = ssl.optionsForClientTLS(
-            host, trustRoot=self._trust, extraCertificateOptions=dict(self._options)
+            host, trustRoot=certificates.trust, extraCertificateOptions=dict(certificates.options)
         )
         return creator
+
+    def _keep_up(self) -> None:
+        contents = self._files.read()
+        if contents == self._contents:
+            return
+        self._contents = contents
+        try:
+            self._certificates = self._files.certificates(contents)
+        except InvalidSettings as error:
+            self._log.warn("The certificates from before stay in use: {why}", why=str(error))
+            return
+        self._creators.clear()
+        self._log.info("The certificate files have changed; new connections are made with what they hold now.")

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
@@ -21,7 +21,9 @@ from twisted_etcd.errors import (
     ServiceStopped,
     Unavailable,
 )
-from twisted_etcd.gateway.endpoints import Endpoint, EndpointSet
+from twisted_etcd.gateway.checkups import Condition
+from twisted_etcd.gateway.endpoints import Endpoint
+from twisted_etcd.gateway.endpointset import EndpointSet
 from twisted_etcd.gateway.exchange import ExchangeFailed, Reach, Reply
 from twisted_etcd.gateway.repetition import Next, after_break, after_error
 from twisted_etcd.gateway.tokens import Tokens, is_stale_token
@@ -39,11 +41,39 @@ class _NoToken(Exception):
         self.error = error
 
 
+class _Attempt(msgspec.Struct, eq=False):
+    """
+    A request that is on its way.
+
+    :ivar heard_at: when it began, or when its member was last found well.
+    :ivar left_for: why it was given up for another member, once it was.
+    """
+
+    endpoint: Endpoint
+    posting: Deferred[Reply]
+    heard_at: float
+    left_for: str = ""
+
+
+class Abandoned(CancelledError):
+    """
+    Nobody waits for the call any more: its Deferred was cancelled.
+
+    :ivar maybe_sent: whether etcd may have acted on it.
+    """
+
+    def __init__(self, *, maybe_sent: bool) -> None:
+        super().__init__()
+        self.maybe_sent = maybe_sent
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """
     What a call needs of its gateway.
 
     :ivar post: sends a body to a path of an endpoint, with a token where it is not empty.
+    :ivar checkup: finds out how a member is that says nothing.
+    :ivar longest_patience: seconds after which that is asked at the latest.
     :ivar tokens: where the token comes from; None without a user.
     :ivar random: gives numbers from 0 up to 1, for the waits between attempts.
     """
@@ -51,6 +81,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     clock: IReactorTime
     endpoints: EndpointSet
     post: Callable[[Endpoint, str, str, bytes], Deferred[Reply]]
+    checkup: Callable[[Endpoint], Deferred[Condition]]
+    longest_patience: float
     tokens: Tokens | None
     random: Callable[[], float]
 
@@ -58,6 +90,10 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 class UnaryCall(Generic[ResultT]):
     """
     A call under way.
+
+    A member that says nothing for a share of the call's time is asked how it is. Where it is well the call waits on:
+    its answer may just take long. Where it is not, a read goes elsewhere; a write that may have been sent waits, since
+    it cannot be taken back.
 
     :param read: what a whole HTTP answer of the endpoint of that URL means.
     :param repeatable: whether it may be sent again although etcd may have acted on it.
@@ -87,15 +123,20 @@ class UnaryCall(Generic[ResultT]):
         self._verdict: Callable[[Reach], Exception] | None = None
         self._last_answer: EtcdError | None = None
         self._running: Deferred[ResultT] | None = None
+        self._under_way: _Attempt | None = None
+        self._deadline = route.clock.seconds() + timeout
+        # Half of the share that leaves time for every endpoint; the other half is for the question.
+        self._patience = min(timeout / (2 * max(2, len(route.endpoints.all))), route.longest_patience)
+        self._timer: IDelayedCall | None = None
 
     def start(self) -> Deferred[ResultT]:
         """Begin; the Deferred fires with the response, and cancelling it closes the connection in use."""
-        outer: Deferred[ResultT] = Deferred(lambda _: self._abandon(lambda _reach: CancelledError()))
-        timer = self._route.clock.callLater(self._timeout, self._abandon, self._expired)
+        outer: Deferred[ResultT] = Deferred(lambda _: self._abandon(self._cancelled))
+        self._wind()
 
         def done(result: ResultT | Failure) -> None:
-            if timer.active():
-                timer.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
             self._running = None
             if isinstance(result, Failure):
                 outer.errback(result)
@@ -114,6 +155,33 @@ class UnaryCall(Generic[ResultT]):
         if self._running is not None and self._verdict is None:
             self._verdict = verdict
             self._running.cancel()
+
+    def _wind(self) -> None:
+        now = self._route.clock.seconds()
+        self._timer = self._route.clock.callLater(min(self._patience, max(0.0, self._deadline - now)), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._route.clock.seconds()
+        if now >= self._deadline:
+            self._abandon(self._expired)
+            return
+        attempt = self._under_way
+        if attempt is not None and now - attempt.heard_at >= self._patience:
+            self._route.checkup(attempt.endpoint).addCallback(self._checked, attempt)
+        self._wind()
+
+    def _checked(self, condition: Condition, attempt: _Attempt) -> None:
+        if attempt is not self._under_way:
+            return
+        if not condition.trouble:
+            attempt.heard_at = self._route.clock.seconds()
+        elif self._repeatable and self._verdict is None:
+            attempt.left_for = condition.trouble
+            attempt.posting.cancel()
+
+    def _cancelled(self, reach: Reach) -> Exception:
+        return Abandoned(maybe_sent=self._maybe_sent or reach is Reach.MAYBE_SENT)
 
     def _expired(self, reach: Reach) -> Exception:
         text = f"{self._rpc.name} got no answer within {self._timeout:g} s"
@@ -143,39 +211,56 @@ class UnaryCall(Generic[ResultT]):
         backoff = Backoff(self._route.random)
         endpoints = self._route.endpoints
         while True:
+            tried: set[Endpoint] = set()
             hopeless: list[Unavailable] = []
-            for endpoint in endpoints.in_turn():
+            while (endpoint := endpoints.choose(tried)) is not None:
+                tried.add(endpoint)
                 try:
-                    return await self._attempt(endpoint)
-                except ExchangeFailed as broken:
-                    if self._verdict is not None:
-                        if self._verdict == self._expired:
-                            # It hangs, or is too slow: the next call begins elsewhere.
-                            endpoints.failed(endpoint)
-                        raise
-                    self._broke(endpoint, broken)
-                    if broken.obstacle is not None:
-                        hopeless.append(broken.obstacle(f"no endpoint can serve {self._rpc.name}"))
-                except NotEtcd as stranger:
-                    self._tried.update(stranger.tried)
-                    self._last_answer = None
-                    hopeless.append(stranger)
-                except EtcdError as error:
-                    self._answered(endpoint, error)
-                endpoints.failed(endpoint)
-            if len(hopeless) == len(endpoints.all):
+                    result = await self._attempt(endpoint)
+                except (ExchangeFailed, NotEtcd, EtcdError) as error:
+                    obstacle = self._failed(endpoint, error)
+                    if obstacle is not None:
+                        hopeless.append(obstacle)
+                else:
+                    endpoints.served(endpoint)
+                    return result
+            if len(hopeless) == len(tried):
                 # Waiting does not mend a certificate or a wrong address.
                 raise type(hopeless[-1])(str(hopeless[-1].args[0]), self._tried)
             await deferLater(self._route.clock, backoff.next())
 
-    def _broke(self, endpoint: Endpoint, broken: ExchangeFailed) -> None:
-        self._tried[str(endpoint)] = broken.why
+    def _failed(self, endpoint: Endpoint, error: ExchangeFailed | NotEtcd | EtcdError) -> Unavailable | None:
+        """
+        Note what became of an attempt.
+
+        :return: what the call ends with if all endpoints are so, where waiting does not mend it.
+        :raises Exception: what the call ends with now, where it is not to go on.
+        """
+        if isinstance(error, EtcdError):
+            self._answered(endpoint, error)
+            return None
+        if isinstance(error, NotEtcd):
+            why = error.tried[str(endpoint)]
+        elif self._verdict is not None:
+            raise error
+        else:
+            why = error.why
+        self._route.endpoints.failed(endpoint, why)
+        self._tried[str(endpoint)] = why
         self._last_answer = None
+        return error if isinstance(error, NotEtcd) else self._broke(error)
+
+    def _broke(self, broken: ExchangeFailed) -> Unavailable | None:
         self._maybe_sent = self._maybe_sent or broken.reach is Reach.MAYBE_SENT
         if after_break(broken.reach, repeatable=self._repeatable) is Next.UNKNOWN:
             raise self._unknown() from broken
+        return None if broken.obstacle is None else broken.obstacle(f"no endpoint can serve {self._rpc.name}")
 
     def _answered(self, endpoint: Endpoint, error: EtcdError) -> None:
+        if error.concerns_member:
+            self._route.endpoints.failed(endpoint, str(error))
+        else:
+            self._route.endpoints.served(endpoint)
         self._tried[str(endpoint)] = str(error)
         self._last_answer = error
         following = after_error(error, repeatable=self._repeatable)
@@ -199,7 +284,16 @@ class UnaryCall(Generic[ResultT]):
         return await self._once(endpoint, await self._token())
 
     async def _once(self, endpoint: Endpoint, token: str) -> ResultT:
-        reply = await self._route.post(endpoint, self._rpc.path, token, self._body)
+        posting = self._route.post(endpoint, self._rpc.path, token, self._body)
+        attempt = self._under_way = _Attempt(endpoint, posting, self._route.clock.seconds())
+        try:
+            reply = await posting
+        except (ExchangeFailed, CancelledError) as ended:
+            if not attempt.left_for or self._verdict is not None:
+                raise
+            raise ExchangeFailed(attempt.left_for, Reach.MAYBE_SENT) from ended
+        finally:
+            self._under_way = None
         return self._read(reply, str(endpoint))
 
     async def _token(self) -> str:

@@ -87,6 +87,11 @@ class WebSocket(Stream):
             raise StreamClosed
         self._protocol.send(data)
 
+    def ping(self) -> None:
+        """Send a ping, whose answer keeps proxies on the way from taking the connection for an idle one."""
+        if self.is_open:
+            self._protocol.ping()
+
     def pause(self) -> None:
         """Stop reading. A closing stream reads on, for the server's part of the closing handshake."""
         if self.is_open:
@@ -146,6 +151,10 @@ class WebSocketProtocol(Protocol):
     def send(self, data: bytes) -> None:
         """Send one text message."""
         self._write(TextMessage(data.decode()))
+
+    def ping(self) -> None:
+        """Send a ping."""
+        self._write(Ping())
 
     def pause(self) -> None:
         """Read nothing more."""

@@ -99,10 +99,6 @@ def repeatable(rpc: RPC[RequestT, Any], request: RequestT) -> bool:
         return request.action is maintenance.AlarmAction.GET
     if isinstance(request, maintenance.DowngradeRequest):
         return request.action is maintenance.DowngradeAction.VALIDATE
-    if isinstance(request, lease.LeaseGrantRequest):
-        # Where the server chooses the id, a second grant makes a second lease, which ends by itself after its TTL.
-        # Where the id is given it would be answered "lease already exists" about the lease that the first one made.
-        return request.ID == 0
     return rpc.repeatable
 
 
@@ -131,6 +127,8 @@ WATCH = RPC("Watch.Watch", "/v3/watch", watch.WatchRequest, watch.WatchResponse,
 
 # --- Lease ----------------------------------------------------------------------------------------------------------
 
+# A second one would make a second lease, or be answered "lease already exists" about the first. The client repeats its
+# own grants all the same, since it chooses their ids.
 LEASE_GRANT = RPC("Lease.LeaseGrant", "/v3/lease/grant", lease.LeaseGrantRequest, lease.LeaseGrantResponse)
 # Ids are not used twice by chance, so a second revocation finds nothing to revoke; its answer is then "requested lease
 # not found", which a caller may take for success.

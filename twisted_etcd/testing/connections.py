@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, cast
 from typing import Protocol as TypingProtocol
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
@@ -288,6 +289,11 @@ class ProxiedConnection:
     def answers(self) -> int:
         """Bytes that have been passed on to the client."""
         return self._answers.passed
+
+    @property
+    def client_port(self) -> int:
+        """The port that the client connects from."""
+        return cast("IPv4Address", self._client.socket.getPeer()).port
 
     def reset(self) -> None:
         """End it on both sides with a TCP reset."""

@@ -1,0 +1,234 @@
+"""One member of a cluster for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from treq.client import HTTPClient
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool
+
+from twisted_etcd.client.client import EtcdClient
+from twisted_etcd.embedded.process import EmbeddedEtcd, ProcessReactor
+from twisted_etcd.schema import rpcs
+from twisted_etcd.schema.maintenance import StatusRequest, StatusResponse
+from twisted_etcd.testing.peerlinks import PeerLinks
+from twisted_etcd.testing.proxy import FaultProxy, IProxyReactor
+
+_LOOPBACK = "127.0.0.1"
+
+
+class ILabReactor(IProxyReactor, ProcessReactor):
+    """What a cluster for tests uses of the reactor."""
+
+
+class ClusterMember:
+    """
+    A member of an :class:`~twisted_etcd.testing.cluster.EtcdCluster`, which makes it.
+
+    :ivar name: etcd's ``--name`` of it.
+    :ivar learner: whether it was added without a vote.
+    :ivar id: etcd's number of it; 0 until it is known.
+    :ivar proxy: stands before its client port: what it does to connections, ``endpoint`` does.
+    :ivar isolated: whether it is cut off from the other members.
+    """
+
+    def __init__(
+        self,
+        reactor: ILabReactor,
+        name: str,
+        *,
+        binary: Path,
+        directory: Path,
+        links: PeerLinks,
+        start_timeout: float,
+        learner: bool = False,
+    ) -> None:
+        self.name = name
+        self.learner = learner
+        self.id = 0
+        self.isolated = False
+        self.proxy = FaultProxy(reactor, _LOOPBACK, 0)
+        self.proxy.startService()
+        self._reactor = reactor
+        self._binary = binary
+        self._directory = directory
+        self._links = links
+        self._start_timeout = start_timeout
+        self._etcd: EmbeddedEtcd | None = None
+        self._paused_pid: int | None = None
+
+    def __repr__(self) -> str:
+        how = "paused" if self.paused else "running" if self.running else "dead"
+        return f"<ClusterMember {self.name} {how}{' isolated' if self.isolated else ''}>"
+
+    # --- what a caller can ask ---------------------------------------------------------------------------------------
+
+    @property
+    def endpoint(self) -> str:
+        """The URL for clients, through :attr:`proxy`; the same for as long as the cluster runs."""
+        return self.proxy.endpoint
+
+    @property
+    def direct_endpoint(self) -> str:
+        """The URL for clients without the proxy, for checks that no fault of the proxy's may disturb."""
+        return self._server.endpoint
+
+    @property
+    def pid(self) -> int | None:
+        """Its process; None while there is none."""
+        return None if self._etcd is None else self._etcd.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process; a paused one counts."""
+        return self.pid is not None
+
+    @property
+    def paused(self) -> bool:
+        """Whether its process is stopped by SIGSTOP."""
+        return self.running and self.pid == self._paused_pid
+
+    def client(self) -> EtcdClient:
+        """
+        A client of this member alone, past its proxy.
+
+        Stop it with ``stopService``, or use it in ``async with``.
+        """
+        return EtcdClient(cast("IReactorTime", self._reactor), [self.direct_endpoint])
+
+    async def status(self, timeout: float) -> StatusResponse:
+        """
+        How it is by its own account (``maintenance/status``): ``leader`` is 0 while it sees none.
+
+        :param timeout: seconds for the answer.
+        """
+        async with self.client() as client:
+            return await client.call(rpcs.STATUS, StatusRequest(), timeout=timeout)
+
+    def when_ready(self) -> Deferred[None]:
+        """Fires when it serves requests, which needs a majority of the members; fails where its start does."""
+        return self._server.when_ready()
+
+    # --- what can be done to it --------------------------------------------------------------------------------------
+
+    def kill(self) -> Deferred[None]:
+        """
+        End its process with SIGKILL; it stays down until :meth:`restart`.
+
+        :return: fires when it is reaped, at once where there is none.
+        """
+        return self._end("KILL")
+
+    def terminate(self) -> Deferred[None]:
+        """
+        End its process with SIGTERM, upon which etcd hands over its leadership and closes its streams.
+
+        A paused one goes on, so that it can end.
+
+        :return: fires when it is reaped, at once where there is none.
+        """
+        ended = self._end("TERM")
+        self.resume()
+        return ended
+
+    def restart(self) -> Deferred[None]:
+        """
+        Start it again with its data, at the same ``endpoint``; one that runs is killed first.
+
+        :return: fires when it serves requests, which needs a majority of the members, within the cluster's ``timeout``.
+        """
+        return self.kill().addCallback(lambda _: self.start())
+
+    def pause(self) -> None:
+        """
+        Stop its process (SIGSTOP): it accepts connections and answers nothing. Nothing is done to one that is dead.
+        """
+        if self.running:
+            self._server.kill("STOP")
+            self._paused_pid = self.pid
+
+    def resume(self) -> None:
+        """Let a paused process go on (SIGCONT)."""
+        if self.paused:
+            self._paused_pid = None
+            self._server.kill("CONT")
+
+    def isolate(self) -> Deferred[None]:
+        """
+        Cut it off from the other members, both ways; clients still reach it.
+
+        Within two election timeouts it has no leader, and the others have one if they are a majority.
+
+        :return: fires when it is cut off; that takes no more than a moment.
+        """
+        self.isolated = True
+        return self._links.change(self.name, isolated=True)
+
+    # --- for its cluster ---------------------------------------------------------------------------------------------
+
+    def equip(self, arguments: Sequence[str]) -> None:
+        """Say with which arguments etcd is run; before the first start."""
+        self._etcd = EmbeddedEtcd(
+            self._reactor,
+            # A pool keeps its connections for a while, and tests look for what was left behind.
+            HTTPClient(Agent(self._reactor, pool=HTTPConnectionPool(self._reactor, persistent=False))),
+            binary=self._binary,
+            data_dir=self._directory,
+            name=self.name,
+            extra_args=(f"--advertise-client-urls={self.endpoint}", *arguments),
+            start_timeout=self._start_timeout,
+            on_spawn=self._spawned,
+            revive=False,
+        )
+
+    def start(self) -> Deferred[None]:
+        """Start its process; fires when it serves requests."""
+        self._server.startService()
+        return self._server.when_ready()
+
+    def reconnect(self) -> Deferred[None]:
+        """End its isolation; fires when others can reach it."""
+        self.isolated = False
+        return self._links.change(self.name, isolated=False)
+
+    def stop(self) -> Deferred[None]:
+        """End all of it; fires when its process is reaped and nothing listens."""
+        return gatherResults([self._stop_etcd(), self.proxy.stopService()]).addCallback(lambda _: None)
+
+    def _stop_etcd(self) -> Deferred[None]:
+        if self._etcd is None:
+            return succeed(None)
+        if self._etcd.pid is not None:
+            # Its data go: there is nothing that it would have to finish.
+            self._etcd.kill("KILL")
+        return self._etcd.stopService()
+
+    def _end(self, signal: str) -> Deferred[None]:
+        if not self.running:
+            return succeed(None)
+        exited = self._server.when_exited().addCallback(lambda _: None)
+        self._server.kill(signal)
+        return exited
+
+    def _spawned(self) -> None:
+        ports = self._server.ports
+        self.proxy.target_port = ports.client
+        told = self._links.change(self.name, port=ports.peer, pid=self.pid or 0)
+        # Where the links are gone, whoever waits for this member hears that it cannot be reached.
+        told.addErrback(_ignore)
+
+    @property
+    def _server(self) -> EmbeddedEtcd:
+        if self._etcd is None:
+            msg = f"member {self.name} has no process yet: start the cluster, and wait for when_ready()"
+            raise RuntimeError(msg)
+        return self._etcd
+
+
+def _ignore(_failure: Failure) -> None:
+    return None
