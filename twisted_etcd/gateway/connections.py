@@ -91,13 +91,13 @@ class _Socket(ProtocolWrapper):
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:  # noqa: FBT001 - as IConsumer has it
         if self._sockets.tells_departure:
             # The one before stayed until now, to be told.
-            super().unregisterProducer()
+            super().unregisterProducer()  # type: ignore[no-untyped-call]
             streaming = False
-        super().registerProducer(producer, streaming)
+        super().registerProducer(producer, streaming)  # type: ignore[no-untyped-call]
 
     def unregisterProducer(self) -> None:
         if not self._sockets.tells_departure:
-            super().unregisterProducer()
+            super().unregisterProducer()  # type: ignore[no-untyped-call]
 
     def loseConnection(self) -> None:
         if not self._sockets.abrupt:

@@ -261,7 +261,7 @@ def open_post_stream(
         return refusal.body.addCallback(refused)
 
     def timed_out(_result: object, seconds: float) -> IResponse:
-        msg = f"no stream within {seconds:g} seconds"
+        msg = f"no stream within {seconds:g} s; a proxy on the way may hold it back (nginx: see proxy_buffering)"
         raise StreamTimeout(msg)
 
     asking.addCallback(answered)
