@@ -45,7 +45,7 @@ def run(*code: str) -> dict[str, Any]:
 
 
 def test_every_block_of_python_is_one_that_is_run_here() -> None:
-    parts = ("react(", "MEMBER_LIST", "addSystemEventTrigger", "TLSSettings(", "Application(", "class Prices")
+    parts = ("react(", "MEMBER_LIST", "client.sync()", "addSystemEventTrigger", "TLSSettings(", "Application(", "class Prices")
     assert sorted(re.findall(r"```python\n(.*?)```", README, re.DOTALL)) == sorted(
         block("python", each) for each in parts
     )
@@ -75,6 +75,15 @@ async def test_the_program_of_the_client(etcd_server: EmbeddedEtcd) -> None:
 async def test_a_call_without_a_method_of_its_own(etcd_server: EmbeddedEtcd) -> None:
     async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
         assert len(await run(block("python", "MEMBER_LIST"))["names"](client)) == 1
+
+
+@ensureDeferred
+async def test_the_endpoints_are_those_of_the_cluster(
+    etcd_server: EmbeddedEtcd, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
+        await run(block("python", "client.sync()"))["show"](client)
+    assert capsys.readouterr().out == f"{etcd_server.endpoint} serves\n"
 
 
 @ensureDeferred
