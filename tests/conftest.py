@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import STDLibLogObserver, globalLogBeginner
 
 from tests.etcds import QUICK_ELECTIONS, FreshEtcd, binaries, new_etcd
-from tests.guards import clean_reactor, logged_errors
+from tests.guards import STANDING, clean_reactor, logged_errors
 from tests.programs import run
 from tests.said import said
 from twisted_etcd.embedded.process import EmbeddedEtcd
+from twisted_etcd.testing.shared import SharedCluster
+
+#: ``etcd_cluster`` and ``new_etcd_cluster``, as users have them.
+pytest_plugins = ["twisted_etcd.testing.fixtures"]
 
 __all__ = ["clean_reactor", "logged_errors", "run", "said"]
 
@@ -80,6 +84,20 @@ def fresh_etcd(etcd_binary: Path) -> Iterator[FreshEtcd]:
 
     yield start
     pytest_twisted.blockon(gatherResults([server.stopService() for server in servers]))
+
+
+@pytest.fixture(scope="session")
+def etcd_cluster_options(etcd_binary: Path) -> Mapping[str, Any]:
+    """Clusters of each etcd version."""
+    return {"binary": etcd_binary}
+
+
+@pytest.fixture(scope="session")
+def shared_etcd_cluster(shared_etcd_cluster: SharedCluster) -> Iterator[SharedCluster]:
+    """The same, known to the guards: tests may restart its members."""
+    STANDING.append(shared_etcd_cluster)
+    yield shared_etcd_cluster
+    STANDING.remove(shared_etcd_cluster)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from typing import Protocol
 
 import pytest
 import pytest_twisted
@@ -11,6 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.process import reapProcessHandlers
 from twisted.internet.task import deferLater
+from twisted.internet.tcp import Port
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -19,8 +21,22 @@ from zope.interface import implementer
 LOOK_EVERY, LOOKS = 0.01, 200
 #: Words of the etcds under test, which are no errors of ours.
 FOREIGN_NAMESPACES = ("etcd",)
+#: What tests share and may change: afterwards its processes and its listening sockets can be others.
+STANDING: list[Standing] = []
 #: What ``Deferred`` logs before each failure that nobody handled.
 UNHANDLED = "Unhandled error in Deferred:"
+
+
+class Standing(Protocol):
+    """Something that stays from test to test."""
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Its processes."""
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """The ports that it listens on."""
 
 
 @implementer(ILogObserver)
@@ -101,7 +117,14 @@ def _contents() -> dict[int, tuple[object, str]]:
     found += [(each, f"reads: {each!r}") for each in reactor.getReaders()]
     found += [(each, f"writes: {each!r}") for each in reactor.getWriters()]
     found += [(each, f"child process: {each!r}") for each in reapProcessHandlers.values()]
-    return {id(each): (each, words) for each, words in found}
+    return {id(each): (each, words) for each, words in found if not _stays(each)}
+
+
+def _stays(each: object) -> bool:
+    """Whether it belongs to something that is shared by tests."""
+    pid = getattr(getattr(each, "proc", each), "pid", None)
+    port = each.getHost().port if isinstance(each, Port) else None
+    return any(pid in standing.pids or port in standing.ports for standing in STANDING)
 
 
 def _is_of(failure: Failure, types: tuple[type[Exception], ...]) -> bool:

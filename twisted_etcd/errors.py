@@ -64,6 +64,7 @@ Everything that twisted-etcd raises, in one tree::
     │   │   ├── NoLeader
     │   │   ├── LeaderChanged
     │   │   ├── ServerStopped
+    │   │   ├── NotAccepted
     │   │   ├── RequestTimedOut
     │   │   └── UnhealthyCluster
     │   ├── CorruptCluster               code 15
@@ -121,6 +122,8 @@ class EtcdError(TwistedEtcdError):
     grpc_code: ClassVar[int] = -1
     #: The messages by which etcd names this error, without its prefixes.
     messages: ClassVar[tuple[str, ...]] = ()
+    #: How further messages begin that name it, and go on differently each time.
+    beginnings: ClassVar[tuple[str, ...]] = ()
     #: True where a write that is answered so may still be applied later.
     may_be_applied: ClassVar[bool] = False
     #: True where another member may well answer differently.
@@ -139,10 +142,11 @@ class EtcdError(TwistedEtcdError):
 
 
 class Cancelled(EtcdError):
-    """The server gave the request up, mostly because the client went away."""
+    """The server gave the request up: it is stopping, or something between it and the client went away."""
 
     grpc_code = 1
     may_be_applied = True
+    concerns_member = True
     messages = ("request canceled", "watch canceled", "context canceled")
 
 
@@ -312,8 +316,13 @@ class ResourceExhausted(EtcdError):
 
 
 class NoSpace(ResourceExhausted):
-    """The database has reached ``--quota-backend-bytes``; the cluster takes no writes."""
+    """
+    The database has reached ``--quota-backend-bytes``; the cluster takes no writes.
 
+    Those that were under way when it reached it are answered so too, and are applied all the same.
+    """
+
+    may_be_applied = True
     messages = ("mvcc: database space exceeded",)
     remedy = "compact, defragment, then disarm the NOSPACE alarm"
 
@@ -433,10 +442,10 @@ class AuthNotEnabled(FailedPrecondition):
 
 
 class NotLeader(FailedPrecondition):
-    """Only the leader can do this."""
+    """Only the leader can do this, and the member is not, or cannot be sure that it still is."""
 
     concerns_member = True
-    messages = ("not leader",)
+    messages = ("not leader", "not a primary lessor")
 
 
 class NotCapable(FailedPrecondition):
@@ -536,7 +545,16 @@ class LeaderChanged(ServerUnavailable):
 class ServerStopped(ServerUnavailable):
     """The member is shutting down."""
 
-    messages = ("server stopped",)
+    messages = ("server stopped", "raft: stopped")
+
+
+class NotAccepted(ServerUnavailable):
+    """The member did not take the request in: it is starting or stopping, or its leader is just changing."""
+
+    may_be_applied = False
+    messages = ("raft proposal dropped", "grpc: the client connection is closing")
+    # What the gateway says that has no connection to the member that it is a part of.
+    beginnings = ('connection error: desc = "transport: Error while dialing',)
 
 
 class RequestTimedOut(ServerUnavailable):
@@ -547,6 +565,7 @@ class RequestTimedOut(ServerUnavailable):
         "request timed out, possibly due to previous leader failure",
         "request timed out, possibly due to connection lost",
         "request timed out, waiting for the applied index took too long",
+        "request timed out, leader transfer took too long",
     )
 
 
@@ -586,6 +605,7 @@ def _subclasses(root: type[EtcdError]) -> Iterator[type[EtcdError]]:
 #: What etcd puts before some of its messages, by where they come from.
 _PREFIXES = ("etcdserver: ", "auth: ")
 _BY_MESSAGE = {message: cls for cls in _subclasses(EtcdError) for message in cls.messages}
+_BY_BEGINNING = {beginning: cls for cls in _subclasses(EtcdError) for beginning in cls.beginnings}
 _BY_CODE = {cls.grpc_code: cls for cls in EtcdError.__subclasses__()}
 
 
@@ -602,6 +622,8 @@ def etcd_error(code: int, message: str) -> EtcdError:
         words = words.removeprefix(prefix)
     # Some end in numbers in brackets, of this one request.
     cls = _BY_MESSAGE.get(words) or _BY_MESSAGE.get(words.partition(" (")[0])
+    if cls is None:
+        cls = next((each for beginning, each in _BY_BEGINNING.items() if words.startswith(beginning)), None)
     if cls is not None:
         return cls(cls.grpc_code, message)
     return _BY_CODE.get(code, UnknownError)(code, message)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import pytest_twisted
 from pytest_twisted import ensureDeferred
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import capturedLogs
 
@@ -25,6 +24,7 @@ from twisted_etcd.errors import AuthenticationFailed, PermissionDenied, UserEmpt
 from twisted_etcd.testing.proxy import FaultProxy
 
 CARRIERS = pytest.mark.parametrize("own_streams", [16, 0], ids=["own-streams", "shared"])
+
 
 @pytest.fixture(scope="module")
 def guarded(etcd_binary: Path) -> Iterator[EmbeddedEtcd]:

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 
 from tests.client.script import Call, ScriptedGateway, outcome
 from twisted_etcd.client.lease import Lease, LeaseKeeper
-from twisted_etcd.errors import LeaseLost, LeaseNotFound, OutcomeUnknown, ServiceStopped, Unavailable
+from twisted_etcd.errors import LeaseExists, LeaseLost, LeaseNotFound, OutcomeUnknown, ServiceStopped, Unavailable
 from twisted_etcd.schema.lease import (
+    LeaseGrantRequest,
     LeaseGrantResponse,
     LeaseKeepAliveRequest,
     LeaseKeepAliveResponse,
@@ -192,30 +193,53 @@ def test_a_revocation_of_what_is_gone_is_one(bench: Bench) -> None:
     revoking = lease.revoke()
     refuse(bench.gateway.take_call(), LeaseNotFound(5, "etcdserver: requested lease not found"))
     assert outcome(revoking) is None
-    assert reason(lease) == "it was revoked"
+    # Who revoked it is not known.
+    assert reason(lease) == "etcd no longer has it"
 
 
 # --- the end --------------------------------------------------------------------------------------------------------
 
 
 def test_stop_revokes_all_that_is_left_within_its_time(bench: Bench) -> None:
-    leases = [bench.lease(30, number) for number in (1, 2)]
+    leases = [bench.lease(30 + number, number) for number in (1, 2, 3)]
     results: list[Any] = []
     bench.keeper.stop(revoke=True, timeout=3).addBoth(results.append)
     calls, bench.gateway.calls = bench.gateway.calls, []
     assert [(list(call.requests), call.timeout) for call in calls] == [
-        ([LeaseRevokeRequest(ID=number)], 3) for number in (1, 2)
+        ([LeaseRevokeRequest(ID=number)], 3) for number in (1, 2, 3)
     ]
     # Nothing is kept alive meanwhile.
     assert bench.idle
     calls[0].deferred.callback(LeaseRevokeResponse())
-    assert results == []
     with capturedLogs() as logs:
         refuse(calls[1])
+        assert results == []
+        refuse(calls[2])
     assert results == [None]
-    assert [reason(lease) for lease in leases] == ["it was revoked", "it could not be revoked, and is left to its TTL"]
+    assert [reason(lease) for lease in leases] == [
+        "it was revoked",
+        "it could not be revoked, and is left to its TTL",
+        "it could not be revoked, and is left to its TTL",
+    ]
+    # One line for all of them.
     [warning] = logs
-    assert (warning["lease_id"], warning["ttl"], warning["why"]) == (2, 30, "no answer")
+    assert formatEvent(warning) == (
+        "leases that could not be revoked, and end by their TTL of at most 33 s: 2, namely 2, 3: no answer"
+    )
+    assert warning["lease_ids"] == [2, 3]
+
+
+def test_a_thousand_that_could_not_be_revoked_make_one_line_that_can_be_read(bench: Bench) -> None:
+    for number in range(1, 1001):
+        bench.lease(30, number)
+    stopping = bench.keeper.stop(revoke=True, timeout=3)
+    with capturedLogs() as logs:
+        for call in bench.gateway.calls:
+            refuse(call)
+    assert outcome(stopping) is None
+    [warning] = logs
+    assert len(formatEvent(warning)) < 300
+    assert warning["lease_ids"] == list(range(1, 1001))
 
 
 def test_stop_can_leave_them_to_their_ttl(bench: Bench) -> None:
@@ -235,11 +259,120 @@ def test_a_keepalive_under_way_at_the_stop_says_nothing_more(bench: Bench) -> No
     assert bench.idle
 
 
-def test_a_lease_that_is_granted_during_the_stop_is_named(bench: Bench) -> None:
+def test_a_lease_that_is_granted_during_the_stop_is_taken_back(bench: Bench) -> None:
     granting: Deferred[Lease] = bench.keeper.grant(30)
-    bench.keeper.stop(revoke=True, timeout=3)
-    bench.gateway.take_call().deferred.callback(LeaseGrantResponse(ID=0xAB, TTL=30))
+    [grant] = bench.gateway.take_call().requests
+    stopping = bench.keeper.stop(revoke=False, timeout=3)
     error = outcome(granting)
     assert isinstance(error, ServiceStopped)
-    assert str(error) == "the client was stopped while lease ab was granted; it ends by its TTL"
+    assert str(error) == "the client was stopped while Lease.LeaseGrant was under way"
+    again = bench.gateway.take_call()
+    assert again.requests == [grant]
+    refuse(again, LeaseExists(9, "etcdserver: lease already exists"))
+    revocation = bench.gateway.take_call()
+    assert isinstance(grant, LeaseGrantRequest)
+    assert revocation.requests == [LeaseRevokeRequest(ID=grant.ID)]
+    assert outcome(stopping) == "nothing yet"
+    revocation.deferred.callback(LeaseRevokeResponse())
+    assert bench.idle
+
+
+def test_what_cannot_be_taken_back_at_the_stop_is_in_the_same_line(bench: Bench) -> None:
+    bench.lease(30, 0xAB)
+    bench.keeper.grant(60).addErrback(lambda failure: failure.trap(ServiceStopped))
+    [grant] = bench.gateway.take_call().requests
+    assert isinstance(grant, LeaseGrantRequest)
+    stopping: list[object] = []
+    bench.keeper.stop(revoke=True, timeout=3).addCallback(stopping.append)
+    again, revocation = bench.gateway.calls
+    bench.gateway.calls.clear()
+    assert (again.requests, revocation.requests) == ([grant], [LeaseRevokeRequest(ID=0xAB)])
+    refuse(revocation)
+    with capturedLogs() as logs:
+        bench.clock.advance(2.99)
+        assert stopping == []
+        bench.clock.advance(0.01)
+    assert stopping == [None]
+    [warning] = logs
+    assert sorted(warning["lease_ids"]) == sorted([0xAB, grant.ID])
+    assert "at most 60 s" in formatEvent(warning)
+    assert bench.idle
+
+
+# --- how late a lease can be known to be lost -----------------------------------------------------------------------
+
+
+def lost_at(bench: Bench, lease: Lease) -> list[float]:
+    """When ``lost`` fired, once it has."""
+    times: list[float] = []
+    lease.lost.addCallback(lambda _: times.append(bench.clock.seconds()))
+    return times
+
+
+def test_a_keepalive_that_is_under_way_at_the_deadline_does_not_put_it_off(bench: Bench) -> None:
+    times = lost_at(bench, bench.lease(6))
+    for _ in range(60):
+        # Nothing is ever answered, and nothing given up.
+        bench.clock.advance(0.125)
+    assert times == [6]
+
+
+def test_of_leases_with_different_ttls_in_one_request_each_has_its_own_deadline(bench: Bench) -> None:
+    times = [lost_at(bench, bench.lease(ttl, lease_id)) for lease_id, ttl in enumerate((6, 7, 30), 1)]
+    bench.clock.pump([0.25] * 124)
+    assert times == [[6], [7], [30]]
+
+
+def test_a_lease_that_is_always_left_out_of_the_answer_is_lost_in_time(bench: Bench) -> None:
+    answered, left_out = bench.lease(6, 1), bench.lease(6, 2)
+    times = lost_at(bench, left_out)
+    for _ in range(100):
+        bench.clock.advance(0.125)
+        calls, bench.gateway.calls = bench.gateway.calls, []
+        for call in calls:
+            asked = [request.ID for request in call.requests if isinstance(request, LeaseKeepAliveRequest)]
+            call.deferred.callback([LeaseKeepAliveResponse(ID=each, TTL=6) for each in asked if each == 1])
+    assert times == [6]
+    assert answered.alive
+
+
+def test_failures_right_up_to_the_deadline_do_not_put_it_off(bench: Bench) -> None:
+    times = lost_at(bench, bench.lease(6))
+    for _ in range(70):
+        bench.clock.advance(0.125)
+        calls, bench.gateway.calls = bench.gateway.calls, []
+        for call in calls:
+            refuse(call)
+    assert times == [6]
+    assert bench.idle
+
+
+def test_an_answer_that_was_long_under_way_counts_from_when_it_was_asked_for(bench: Bench) -> None:
+    times = lost_at(bench, bench.lease(6))
+    call = bench.asked(after=2)
+    bench.clock.advance(3.5)
+    confirm(call, 6)
+    # It was due again long ago.
+    bench.clock.advance(0)
+    bench.gateway.take_call()
+    bench.clock.advance(2.25)
+    assert times == []
+    bench.clock.advance(0.25)
+    assert times == [8]
+
+
+def test_time_that_jumps_ahead_loses_it_at_once(bench: Bench) -> None:
+    times = lost_at(bench, bench.lease(6))
+    bench.clock.advance(3600)
+    assert times == [3600]
+    assert bench.idle
+
+
+def test_a_lease_whose_grant_took_longer_than_its_ttl_is_lost(bench: Bench) -> None:
+    granting = bench.keeper.grant(2)
+    bench.clock.advance(2.4)
+    bench.gateway.take_call().deferred.callback(LeaseGrantResponse(ID=1, TTL=2))
+    lease = outcome(granting)
+    bench.clock.advance(0)
+    assert reason(lease) == "etcd did not confirm it for as long as its TTL"
     assert bench.idle

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 from pytest_twisted import ensureDeferred
@@ -29,7 +29,7 @@ class Counts(NamedTuple):
 
 
 async def metrics(server: EmbeddedEtcd) -> dict[str, float]:
-    response = await http_client().get(f"{server.endpoint}/metrics", reactor=reactor)
+    response = await http_client().get(f"{server.endpoint}/metrics", reactor=cast("Any", reactor))
     text = await text_content(response)
     return {name: float(value) for name, value in re.findall(r"^(\w+) (\S+)$", text, re.MULTILINE)}
 

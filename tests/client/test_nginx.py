@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import gatherResults
@@ -18,7 +20,7 @@ from twisted_etcd.embedded.process import EmbeddedEtcd
 __all__ = ["nginx"]
 
 
-def said(logs: list[LogEvent], words: str) -> list[str]:
+def said(logs: Sequence[LogEvent], words: str) -> list[str]:
     texts = [formatEvent(event) for event in logs]
     return [text for text in texts if words in text]
 

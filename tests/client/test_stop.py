@@ -81,7 +81,8 @@ async def test_during_the_first_connection(prefix: str, own_streams: int) -> Non
 @ensureDeferred
 async def test_while_the_server_takes_and_says_nothing(prefix: str, own_streams: int) -> None:
     listener = Listener()
-    client = EtcdClient(reactor, listener.authority, own_streams=own_streams)
+    # A lease that may have been granted is to be revoked, for which this is the time.
+    client = EtcdClient(reactor, listener.authority, own_streams=own_streams, stop_timeout=0.1)
     under_way = start_everything(client, prefix)
     await (await listener.peer(3)).until_received(b"HTTP/1.1")
     began = reactor.seconds()

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 
-
-
 import treq
 from twisted.internet import reactor
-
 
 from tests.etcds import http_client
 from twisted_etcd.client.client import EtcdClient
@@ -82,5 +79,3 @@ async def authentications(server: EmbeddedEtcd) -> int:
     metrics = await treq.text_content(response)
     counts = re.findall(r'^grpc_server_handled_total\{.*grpc_method="Authenticate".*\} (\d+)$', metrics, re.MULTILINE)
     return sum(map(int, counts))
-
-

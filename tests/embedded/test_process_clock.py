@@ -479,6 +479,59 @@ def test_an_error_in_the_callback_of_a_restart_is_logged_and_changes_nothing(log
     world.stops()
 
 
+# --- left down ------------------------------------------------------------------------------------------------------
+
+
+def test_one_that_is_not_to_be_revived_stays_dead_until_it_is_started() -> None:
+    world = World(revive=False)
+    first = world.runs()
+    world.dies()
+    world.reactor.advance(600)
+    assert world.reactor.processes == [first]
+    assert world.reactor.getDelayedCalls() == []
+    assert not world.etcd.has_process
+    ready = world.etcd.when_ready()
+    world.runs()
+    assert ready.called
+    for flag in ("listen-client-urls", "listen-peer-urls", "data-dir"):
+        assert world.process.flag(flag) == first.flag(flag)
+    assert world.etcd.restarts == world.restarted == 0
+    world.stops()
+
+
+def test_one_that_was_left_down_takes_its_temporary_directory_with_it_when_it_stops() -> None:
+    world = World(revive=False)
+    directory = Path(world.runs().flag("data-dir")).parent
+    world.dies()
+    assert directory.is_dir()
+    assert world.etcd.stopService().called
+    assert not directory.exists()
+
+
+def test_a_start_of_one_that_was_left_down_fails_as_the_first_one_does() -> None:
+    world = World(revive=False)
+    world.runs()
+    world.dies()
+    world.etcd.startService()
+    ready = world.etcd.when_ready()
+    world.process.ends(2)
+    assert str(failure_of(ready)) == f"etcd ({BINARY}) did not come up: it ended with exit code 2"
+    assert world.etcd.stopService().called
+
+
+def test_each_process_is_told_of_with_its_number_and_its_ports() -> None:
+    told: list[tuple[int | None, int]] = []
+    played: World = World(on_spawn=lambda: told.append((played.etcd.pid, played.etcd.ports.client)))
+    played.etcd.startService()
+    played.process.says(TAKEN)
+    played.process.ends(1)
+    assert [pid for pid, _ in told] == [process.pid for process in played.reactor.processes]
+    assert [f"http://127.0.0.1:{port}" for _, port in told] == [
+        process.flag("listen-client-urls") for process in played.reactor.processes
+    ]
+    played.stops()
+
+
 # --- the stop -------------------------------------------------------------------------------------------------------
 
 

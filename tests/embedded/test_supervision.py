@@ -41,7 +41,7 @@ def test_in_every_order_of_events_there_is_one_process_at_most_and_every_waiter_
             assert processes == 0
         event = data.draw(st.sampled_from(possible))
         stopping = stopping or event is Event.STOP
-        processes -= event in (Event.EXITED, Event.PORTS_TAKEN)
+        processes -= event in (Event.EXITED, Event.EXITED_FOR_GOOD, Event.PORTS_TAKEN)
         state, actions = after(state, event)
         processes += actions.count(Action.SPAWN)
         assert processes == (state in ALIVE)
@@ -53,6 +53,7 @@ def test_in_every_order_of_events_there_is_one_process_at_most_and_every_waiter_
 
 def test_what_is_started_leaves_nothing_behind() -> None:
     for (state, event), (target, actions) in TABLE.items():
+        # one that is down has its data still
         down = target in (State.IDLE, State.FAILED) and state not in (State.IDLE, State.FAILED)
         assert (Action.CLEAN_UP in actions) == down, (state, event)
 
@@ -63,7 +64,13 @@ def test_a_start_that_was_answered_is_never_given_up() -> None:
         front = {
             after(state, event)[0]
             for state, event in itertools.product(front, Event)
-            if (state, event) in TABLE and event is not Event.STOP
+            if (state, event) in TABLE and event not in (Event.STOP, Event.EXITED_FOR_GOOD)
         } - reached
         reached |= front
     assert reached == {State.RUNNING, State.WAITING, State.RESTARTING}
+
+
+def test_what_is_to_stay_down_comes_back_by_a_start_alone() -> None:
+    state, actions = after(State.RUNNING, Event.EXITED_FOR_GOOD)
+    assert actions == (Action.TELL_DOWN,)
+    assert {event for (before, event) in TABLE if before is state} == {Event.START, Event.STOP}

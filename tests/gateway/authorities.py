@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import trustme
+from treq.client import HTTPClient
+from twisted.internet import reactor
+from twisted.web.client import Agent, HTTPConnectionPool
 
-from twisted_etcd.gateway.tls import TLSSettings
+from twisted_etcd.gateway.connections import Connections
+from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
 
 
 class Papers:
@@ -63,3 +68,9 @@ class Papers:
         cert_file, key_file = pair or (None, None)
         given = {"ca_file": self.ca_file, "cert_file": cert_file, "key_file": key_file, **options}
         return msgspec.convert(given, TLSSettings)
+
+
+def probing(settings: TLSSettings) -> HTTPClient:
+    """What an etcd that asks for client certificates is asked with whether it is there."""
+    connections: Any = Connections(cast("Any", reactor), TLSTrust(settings), 5.0)
+    return HTTPClient(Agent.usingEndpointFactory(reactor, connections, HTTPConnectionPool(reactor, persistent=False)))

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from tests.etcds import FreshEtcd, http_client, new_etcd
 from tests.gateway.conftest import MakeGateway, MakeProxy, MakeScripted
-from tests.gateway.servers import always, credentials, http_answer, new_gateway
+from tests.gateway.servers import EMPTY_ANSWER, Asked, always, credentials, http_answer, new_gateway
 from tests.wire import Event
 from twisted_etcd import errors
 from twisted_etcd.embedded.process import EmbeddedEtcd
@@ -125,6 +125,37 @@ async def test_a_change_of_roles_costs_one_new_token_and_no_request(
     await gatherResults([gateway.unary(rpcs.PUT, PUT) for _ in range(20)])
     await gatherResults([gateway.unary(rpcs.RANGE, RANGE) for _ in range(20)])
     assert await authentications(locked) <= before + 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (401, 16, "etcdserver: invalid auth token"),
+        (400, 3, "etcdserver: revision of auth store is old"),
+        (400, 3, "etcdserver: user name is empty"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_whatever_etcd_calls_a_stale_token_a_write_goes_again_with_one_new_token(
+    make_gateway: MakeGateway, make_scripted: MakeScripted, status: int, code: int, message: str
+) -> None:
+    tokens = iter(("first", "second", "third"))
+
+    def answer(peer: Asked, _number: int) -> None:
+        request = server.requests[-1].lower()
+        if b"auth/authenticate" in request:
+            token = f',"token":"{next(tokens)}"' + "}"
+            peer.say(http_answer(EMPTY_ANSWER[:-1] + token.encode()))
+        elif b"authorization: second" in request:
+            peer.say(http_answer())
+        else:
+            peer.say(http_answer(f'{{"code":{code},"message":"{message}"}}'.encode(), status=status))
+
+    server = make_scripted(answer)
+    gateway = make_gateway(server.url, credentials=ANNA)
+    await gatherResults([gateway.unary(rpcs.PUT, PUT) for _ in range(100)])
+    assert sum(b"auth/authenticate" in request for request in server.requests) == 2
+    assert sum(b"kv/put" in request for request in server.requests) == 200
 
 
 @pytest_twisted.ensureDeferred

@@ -299,7 +299,7 @@ async def test_a_head_that_does_not_come_in_time_fails_and_closes_the_connection
     peer = await listener.peer()
     await peer.until_received(b"{}")
     clock.advance(31)
-    with pytest.raises(StreamTimeout, match="within 30 seconds"):
+    with pytest.raises(StreamTimeout, match="within 30 s"):
         await soon(opening)
     await peer.until_lost()
     assert clock.getDelayedCalls() == []

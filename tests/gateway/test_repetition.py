@@ -20,11 +20,13 @@ def all_errors(root: type[EtcdError] = EtcdError) -> Iterator[type[EtcdError]]:
 
 #: What another member may answer differently.
 OF_THE_MEMBER = {
+    errors.Cancelled,
     errors.ServerDeadlineExceeded,
     errors.NotLeader,
     errors.NotSupportedForLearner,
     errors.ServerUnavailable,
     errors.NoLeader,
+    errors.NotAccepted,
     errors.LeaderChanged,
     errors.ServerStopped,
     errors.RequestTimedOut,
@@ -35,6 +37,7 @@ OF_UNKNOWN_OUTCOME = {
     errors.Cancelled,
     errors.UnknownError,
     errors.ServerDeadlineExceeded,
+    errors.NoSpace,
     errors.Aborted,
     errors.InternalError,
     errors.ServerUnavailable,
@@ -68,17 +71,66 @@ def test_what_follows_each_error_that_etcd_answers(cls: type[EtcdError]) -> None
     assert after_error(error, repeatable=False) is (Next.UNKNOWN if cls in OF_UNKNOWN_OUTCOME else again)
 
 
-@pytest.mark.parametrize(
-    ("code", "message", "following"),
-    [
-        (2, "etcdserver: request timed out", Next.UNKNOWN),
-        (4, "context deadline exceeded", Next.UNKNOWN),
-        (14, "etcdserver: no leader", Next.AGAIN),
-        (14, "something new", Next.UNKNOWN),
-        (3, "etcdserver: key is not provided", Next.FAIL),
-        (2, "something new", Next.UNKNOWN),
-        (8, "etcdserver: too many requests", Next.FAIL),
-    ],
-)
-def test_what_follows_a_write_that_etcd_answered_so(code: int, message: str, following: Next) -> None:
-    assert after_error(etcd_error(code, message), repeatable=False) is following
+#: What etcds and their gateways were seen to answer, or answer by their sources; what follows for a read and a write.
+ANSWERS = [
+    (3, "etcdserver: key is not provided", Next.FAIL, Next.FAIL),
+    (5, "etcdserver: requested lease not found", Next.FAIL, Next.FAIL),
+    (7, "etcdserver: permission denied", Next.FAIL, Next.FAIL),
+    (9, "etcdserver: re-configuration failed due to not enough started members", Next.FAIL, Next.FAIL),
+    (11, "etcdserver: mvcc: required revision has been compacted", Next.FAIL, Next.FAIL),
+    (8, "etcdserver: too many requests", Next.FAIL, Next.FAIL),
+    (2, "etcdserver: too many requests", Next.FAIL, Next.FAIL),
+    # Those under way when the quota was reached are applied all the same.
+    (8, "etcdserver: mvcc: database space exceeded", Next.FAIL, Next.UNKNOWN),
+    # Refused before the cluster heard of it.
+    (14, "etcdserver: no leader", Next.AGAIN, Next.AGAIN),
+    (14, "etcdserver: unhealthy cluster", Next.AGAIN, Next.AGAIN),
+    (9, "etcdserver: not leader", Next.AGAIN, Next.AGAIN),
+    (9, "etcdserver: rpc not supported for learner", Next.AGAIN, Next.AGAIN),
+    (2, "not a primary lessor", Next.AGAIN, Next.AGAIN),
+    (2, "raft proposal dropped", Next.AGAIN, Next.AGAIN),
+    # A gateway whose member is stopping or starting: 3.4 first, then 3.5.1, then later ones.
+    (1, "grpc: the client connection is closing", Next.AGAIN, Next.AGAIN),
+    (
+        14,
+        'connection error: desc = "transport: Error while dialing dial tcp 127.0.0.1:2379: connect: connection refused"',
+        Next.AGAIN,
+        Next.AGAIN,
+    ),
+    (
+        14,
+        'connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:2379: connect: connection refused"',
+        Next.AGAIN,
+        Next.AGAIN,
+    ),
+    # The same with the request under way.
+    (14, "transport is closing", Next.AGAIN, Next.UNKNOWN),
+    (14, "error reading from server: EOF", Next.AGAIN, Next.UNKNOWN),
+    (14, "etcdserver: server stopped", Next.AGAIN, Next.UNKNOWN),
+    (2, "raft: stopped", Next.AGAIN, Next.UNKNOWN),
+    (1, "context canceled", Next.AGAIN, Next.UNKNOWN),
+    (1, "etcdserver: request canceled", Next.AGAIN, Next.UNKNOWN),
+    # The cluster may still agree to it.
+    (14, "etcdserver: request timed out", Next.AGAIN, Next.UNKNOWN),
+    (2, "etcdserver: request timed out", Next.AGAIN, Next.UNKNOWN),
+    (14, "etcdserver: request timed out, possibly due to previous leader failure", Next.AGAIN, Next.UNKNOWN),
+    (14, "etcdserver: request timed out, possibly due to connection lost", Next.AGAIN, Next.UNKNOWN),
+    (14, "etcdserver: request timed out, waiting for the applied index took too long", Next.AGAIN, Next.UNKNOWN),
+    (2, "etcdserver: request timed out, leader transfer took too long", Next.AGAIN, Next.UNKNOWN),
+    (14, "etcdserver: leader changed", Next.AGAIN, Next.UNKNOWN),
+    (4, "context deadline exceeded", Next.AGAIN, Next.UNKNOWN),
+    (2, "context deadline exceeded", Next.AGAIN, Next.UNKNOWN),
+    (15, "etcdserver: corrupt cluster", Next.FAIL, Next.UNKNOWN),
+    # What nobody knows.
+    (14, "something new", Next.AGAIN, Next.UNKNOWN),
+    (2, "something new", Next.FAIL, Next.UNKNOWN),
+    (13, "something new", Next.FAIL, Next.UNKNOWN),
+    (9, "something new", Next.FAIL, Next.FAIL),
+]
+
+
+@pytest.mark.parametrize(("code", "message", "read", "write"), ANSWERS)
+def test_what_follows_what_etcd_answered(code: int, message: str, read: Next, write: Next) -> None:
+    error = etcd_error(code, message)
+    assert after_error(error, repeatable=True) is read
+    assert after_error(error, repeatable=False) is write

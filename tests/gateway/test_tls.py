@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -17,14 +17,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from OpenSSL import SSL
-from treq.client import HTTPClient
-from twisted.internet import reactor
-from twisted.web.client import Agent, HTTPConnectionPool
 
 from tests.etcds import new_etcd
-from tests.gateway.authorities import Papers
+from tests.gateway.authorities import Papers, probing
 from tests.gateway.conftest import MakeGateway, MakeProxy
-from tests.gateway.servers import BOTH, CLOCK, credentials, until_closed
+from tests.gateway.servers import BOTH, credentials, until_closed
 from tests.gateway.streams import Recorder, watch_by_post, watch_by_websocket
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.errors import (
@@ -35,7 +32,6 @@ from twisted_etcd.errors import (
     TLSFailed,
     Unavailable,
 )
-from twisted_etcd.gateway.connections import Connections
 from twisted_etcd.gateway.gateway import Gateway
 from twisted_etcd.gateway.stream import Stream
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
@@ -189,11 +185,6 @@ class Secure(NamedTuple):
         return self.url.rpartition(":")[2]
 
 
-def _probing(settings: TLSSettings) -> HTTPClient:
-    connections: Any = Connections(CLOCK, TLSTrust(settings), 5.0)
-    return HTTPClient(Agent.usingEndpointFactory(reactor, connections, HTTPConnectionPool(reactor, persistent=False)))
-
-
 @pytest.fixture(scope="module")
 def secure(etcd_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     papers = Papers(tmp_path_factory.mktemp("papers"))
@@ -203,7 +194,7 @@ def secure(etcd_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     etcd = new_etcd(
         etcd_binary,
         tls=True,
-        client=_probing(papers.settings(pair)),
+        client=probing(papers.settings(pair)),
         extra_args=(
             f"--cert-file={cert_file}",
             f"--key-file={key_file}",

@@ -11,20 +11,16 @@ import pytest
 import pytest_twisted
 import trustme
 from pytest_twisted import ensureDeferred
-from treq.client import HTTPClient
-from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
-from twisted.web.client import Agent, HTTPConnectionPool
 
 from tests.etcds import FreshEtcd
-from tests.gateway.authorities import Papers
+from tests.gateway.authorities import Papers, probing
 from tests.gateway.conftest import MakeGateway
-from tests.gateway.servers import BOTH, CLOCK
+from tests.gateway.servers import BOTH
 from tests.gateway.streams import Recorder, watch_by_post, watch_by_websocket
 from tests.said import Said
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.errors import TLSFailed
-from twisted_etcd.gateway.connections import Connections
 from twisted_etcd.gateway.gateway import Gateway
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
 from twisted_etcd.schema import rpcs
@@ -206,11 +202,6 @@ class Renewing(NamedTuple):
         self.client.pair("client", "client.example")
 
 
-def _probing(settings: TLSSettings) -> HTTPClient:
-    connections: Any = Connections(CLOCK, TLSTrust(settings), 5.0)
-    return HTTPClient(Agent.usingEndpointFactory(reactor, connections, HTTPConnectionPool(reactor, persistent=False)))
-
-
 @pytest.fixture
 def renewing(fresh_etcd: FreshEtcd, tmp_path: Path) -> Renewing:
     server, client = Papers(tmp_path / "server"), Papers(tmp_path / "client")
@@ -224,7 +215,7 @@ def renewing(fresh_etcd: FreshEtcd, tmp_path: Path) -> Renewing:
     etcd = pytest_twisted.blockon(
         fresh_etcd(
             tls=True,
-            client=_probing(client.settings(client.pair("probing", "client.example"))),
+            client=probing(client.settings(client.pair("probing", "client.example"))),
             extra_args=(
                 f"--cert-file={cert_file}",
                 f"--key-file={key_file}",

@@ -159,6 +159,8 @@ class SharedStream(Line[WebSocket]):
         self._bookmarks = Bookmarks()
         #: Whether etcd has created a watch on a WebSocket, and so believes what it says of its user.
         self._believed = False
+        #: Whether it has on this one: its authentication may have been switched on meanwhile.
+        self._believed_here = False
 
     # --- watches come and go ----------------------------------------------------------------------------------------
 
@@ -260,6 +262,7 @@ class SharedStream(Line[WebSocket]):
         self._carriers.until(closing)
 
     def _opened(self, stream: WebSocket) -> None:
+        self._believed_here = False
         for watch_id in tuple(self._watches):
             self._create(stream, watch_id)
 
@@ -326,16 +329,21 @@ class SharedStream(Line[WebSocket]):
         step = watch.received(response)
         if step is None:
             if response.created:
-                self._believed = True
+                self._believed = self._believed_here = True
                 self._confirmed()
-        elif not self._believed and isinstance(step.error, (PermissionDenied, *STALE_TOKEN_ERRORS)):
-            # It does not know the user: an etcd that reads no token from a WebSocket says the same.
-            self._drop(WebSocketRefused(f"no token is read from a WebSocket ({step.error.message})"))
+            return
+        # An etcd that reads no token from a WebSocket says that it does not know the user.
+        doubtful = not self._believed_here and isinstance(step.error, (PermissionDenied, *STALE_TOKEN_ERRORS))
+        if doubtful and not self._believed:
+            self._drop(WebSocketRefused(f"no token is read from a WebSocket ({step.error.args[-1]})"))
         elif isinstance(step, Interrupted) or self._renews(step.error):
             self._drop(step.error)
         else:
             self._forget(watch)
-            watch.over(step.error)
+            if doubtful:
+                self._carriers.carry_alone(watch)
+            else:
+                watch.over(step.error)
             self._close_if_idle()
 
 
@@ -361,15 +369,19 @@ class Carriers:
     def carry(self, watch: Fed) -> None:
         """From now on this watch gets its answers."""
         if len(self._own) < self._limit or not self._websockets:
-            own = OwnStream(self._gateway, self._clock, self._vigil, self, watch)
-            self._own.add(own)
-            watch.carried_by(own)
-            own.open()
+            self.carry_alone(watch)
             return
         if self._shared is None:
             self._shared = SharedStream(self._gateway, self._clock, self._vigil, self)
         watch.carried_by(self._shared)
         self._shared.add(watch)
+
+    def carry_alone(self, watch: Fed) -> None:
+        """From now on this watch gets its answers on a stream of its own."""
+        own = OwnStream(self._gateway, self._clock, self._vigil, self, watch)
+        self._own.add(own)
+        watch.carried_by(own)
+        own.open()
 
     def released(self, own: OwnStream) -> None:
         """The stream carries no watch any longer."""

@@ -88,11 +88,13 @@ class Granting:
                 self.lease_id = self.lease_id % _MAX_ID + 1
                 return None
         except RequestFailed as failed:
-            return self._failed(failed)
+            self._failed(failed)
+            return None
         try:
             return await self._find(left - (self._clock.seconds() - began))
         except RequestFailed as failed:
-            return self._failed(failed)
+            self._failed(failed)
+            return None
 
     async def once(self, timeout: float) -> Granted:
         """

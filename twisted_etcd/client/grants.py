@@ -23,6 +23,9 @@ from twisted_etcd.schema.lease import LeaseRevokeRequest
 _PERSISTENCE = 600.0
 #: Seconds: the longest wait between two attempts at it.
 _LONGEST_WAIT = 5.0
+#: Seconds after one look, and before the next one, for a grant that was given up and arrived late. Longer than etcd
+#: itself keeps a request that its cluster does not decide.
+_LOOKS = (1.0, 2.0, 4.0, 8.0)
 #: Ids that a log line names in its text; its event has them all.
 _NAMED = 20
 
@@ -61,7 +64,8 @@ class Grants:
     The id is chosen here, where the caller chose none, so that a grant without an answer can be repeated: what is
     there already then is the lease that it made. Where the caller no longer waits and etcd may have got the grant, it
     is repeated in the background until etcd is known to have the lease, and then revoked. A revocation alone could
-    come too early, and find nothing, while the grant is still on its way.
+    come too early, and find nothing, while the grant is still on its way. One that a hung member kept can come later
+    still, so it is looked for a few times more.
 
     A lease with an id of the caller's may be somebody else's, so that it is neither granted twice nor revoked here.
     """
@@ -75,6 +79,7 @@ class Grants:
         self._taking_back: set[Deferred[None]] = set()
         self._stopped = False
         self._left: list[Left] = []
+        self._pauses: set[Deferred[None]] = set()
         self._idle: Moment[None] = Moment()
 
     def grant(self, ttl: int, lease_id: int, timeout: float | None) -> Deferred[Granted]:
@@ -131,7 +136,8 @@ class Grants:
         try:
             while True:
                 try:
-                    return await self._grant_and_revoke(granting)
+                    await self._grant_and_revoke(granting)
+                    return await self._look_again(granting, until)
                 except RequestFailed as failed:
                     why = str(failed)
                 wait = backoff.next()
@@ -150,6 +156,21 @@ class Grants:
         # It is there then, or refused this time; the first one can have been granted all the same.
         with contextlib.suppress(EtcdError):
             await granting.once(self._gateway.request_timeout)
+        await self._revoke(granting)
+
+    async def _look_again(self, granting: Granting, until: float) -> None:
+        for seconds in _LOOKS:
+            if self._stopped or self._clock.seconds() + seconds >= until:
+                return
+            pause: Deferred[None] = deferLater(self._clock, seconds)
+            self._pauses.add(pause)
+            # The stop ends it, and this is the last look.
+            with contextlib.suppress(CancelledError):
+                await pause
+            self._pauses.discard(pause)
+            await self._revoke(granting)
+
+    async def _revoke(self, granting: Granting) -> None:
         with contextlib.suppress(LeaseNotFound):
             await self._gateway.unary(rpcs.LEASE_REVOKE, LeaseRevokeRequest(ID=granting.lease_id))
 
@@ -169,8 +190,8 @@ class Grants:
         :return: fires, within ``timeout`` seconds, with the leases that may be there and could not be taken back.
         """
         self._stopped = True
-        for granting in tuple(self._under_way):
-            granting.cancel()
+        for waiting in (*self._under_way, *self._pauses):
+            waiting.cancel()
         if not self._taking_back:
             return succeed(self._left)
         bound = self._clock.callLater(timeout, self._give_up)

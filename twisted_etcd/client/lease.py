@@ -105,7 +105,7 @@ class LeaseKeeper:
         self._timer: IDelayedCall | None = None
         self._stopped = False
 
-    def grant(self, ttl: int, lease_id: int, timeout: float | None) -> Deferred[Lease]:
+    def grant(self, ttl: int, lease_id: int = 0, timeout: float | None = None) -> Deferred[Lease]:
         """
         Grant a lease and keep it alive.
 
@@ -114,7 +114,7 @@ class LeaseKeeper:
         granting = self._grants.grant(to_int(ttl, "ttl"), to_int(lease_id, "lease_id"), timeout)
         return granting.addCallback(self._keep)
 
-    def grant_unkept(self, ttl: int, lease_id: int, timeout: float | None) -> Deferred[LeaseGrantResponse]:
+    def grant_unkept(self, ttl: int, lease_id: int = 0, timeout: float | None = None) -> Deferred[LeaseGrantResponse]:
         """
         Grant a lease that ends by its TTL.
 

@@ -161,6 +161,11 @@ class EmbeddedEtcd(Service):
         """The process id; ``None`` while no process runs."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def has_process(self) -> bool:
+        """Whether there is a process that runs or is still to be reaped: :meth:`when_exited` tells its end."""
+        return self._process is not None
+
     def when_ready(self) -> Deferred[None]:
         """
         Fires as soon as etcd serves requests: at once where it does, else at the end of the start or restart.

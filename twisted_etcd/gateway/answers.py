@@ -25,7 +25,7 @@ _MISDIRECTED = 421
 _JSON = "application/json"
 _CUT_SHORT = "the answer was cut short"
 #: Calls that etcd, at least on some versions, answers without a header.
-_HEADLESS = (rpcs.ALARM, rpcs.DEFRAGMENT)
+_HEADLESS = (rpcs.ALARM, rpcs.DEFRAGMENT, rpcs.MOVE_LEADER)
 #: The paths that some servers do not have, and what a server with an older gateway says of a path that it does not
 #: have. Many other servers say just that, so of a path that every etcd has it proves that this is none.
 _NOT_EVERYWHERE = (rpcs.AUTH_STATUS.path, rpcs.DOWNGRADE.path, rpcs.HASH_KV.path)

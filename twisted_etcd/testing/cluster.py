@@ -23,26 +23,24 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_etcd.backoff import Backoff
-from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.embedded.binary import find_binary
-from twisted_etcd.errors import Compacted, EtcdError, RequestFailed, ServiceStopped, TwistedEtcdError
+from twisted_etcd.errors import Compacted, EtcdError, RequestFailed, TwistedEtcdError
 from twisted_etcd.moment import Moment
 from twisted_etcd.schema import rpcs
-from twisted_etcd.schema.cluster import Member, MemberAddRequest, MemberListRequest, MemberRemoveRequest
+from twisted_etcd.schema.cluster import MemberAddRequest, MemberListRequest, MemberRemoveRequest
 from twisted_etcd.schema.maintenance import MoveLeaderRequest, StatusResponse
 from twisted_etcd.testing.member import ClusterMember, ILabReactor
+from twisted_etcd.testing.patience import Patience
 from twisted_etcd.testing.peerlinks import PeerLinks
 
 AnyT = TypeVar("AnyT")
@@ -51,8 +49,6 @@ AnyT = TypeVar("AnyT")
 QUICK = ("--heartbeat-interval=50", "--election-timeout=500")
 #: Members come and go as soon as they are told to, and not only when all have been connected for five seconds.
 _AT_ONCE = ("--strict-reconfig-check=false",)
-#: Seconds between two questions to the members: the longest after the first one, and the longest there is.
-_POLL_DELAYS = (0.05, 0.5)
 #: Seconds that a member has for an answer about itself.
 _STATUS_TIMEOUT = 2.0
 #: Seconds that a change of the cluster may take at a member.
@@ -94,15 +90,15 @@ class EtcdCluster(Service):
         self._binary = find_binary(binary)
         self._size = size
         self._arguments = (*QUICK, *_AT_ONCE, *extra_args)
-        self._timeout = timeout
         self._random = random
+        self._patience = Patience(reactor, timeout, random)
         self._links = PeerLinks(reactor)
         self._members: list[ClusterMember] = []
-        self._peer_ports: dict[str, int] = {}
         self._made = 0
         self._directory: Path | None = None
         self._ready: Moment[None] = Moment()
-        self._working: set[Deferred[Any]] = set()
+        #: Those that are being added: they stop with the others.
+        self._newcomers: list[ClusterMember] = []
 
     def __repr__(self) -> str:
         return f"<EtcdCluster of {', '.join(map(repr, self._members)) or 'no members'}>"
@@ -128,7 +124,8 @@ class EtcdCluster(Service):
         for member in self._members:
             if member.name == name:
                 return member
-        msg = f"no member is named {name!r}; there are {', '.join(member.name for member in self._members)}"
+        names = ", ".join(member.name for member in self._members)
+        msg = f"no member is named {name!r}; there are {names or 'none'}"
         raise KeyError(msg)
 
     def when_ready(self) -> Deferred[None]:
@@ -140,6 +137,17 @@ class EtcdCluster(Service):
         """
         return self._ready.wait()
 
+    @property
+    def pids(self) -> frozenset[int]:
+        """Its processes: the members that run, and one that links them."""
+        pids = {member.pid for member in (*self._members, *self._newcomers)} | {self._links.pid}
+        return frozenset(pid for pid in pids if pid is not None)
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """The ports on which this process listens for it: those of the members' proxies."""
+        return frozenset(member.proxy.port for member in (*self._members, *self._newcomers))
+
     # --- as a service ------------------------------------------------------------------------------------------------
 
     def startService(self) -> None:
@@ -149,9 +157,10 @@ class EtcdCluster(Service):
             self._ready = Moment()
         self._made = 0
         self._directory = Path(tempfile.mkdtemp(prefix="twisted-etcd-cluster-"))
+        self._patience.begin()
         self._links.start()
         self._members = [self._make_member() for _ in range(self._size)]
-        self._work(self._start()).addCallbacks(self._ready.fire, self._ready.fail)
+        self._patience.run(self._start).addCallbacks(self._ready.fire, self._ready.fail)
 
     def stopService(self) -> Deferred[None]:
         """
@@ -160,9 +169,8 @@ class EtcdCluster(Service):
         :return: fires when they are reaped, nothing listens, and the directory is gone.
         """
         super().stopService()  # type: ignore[no-untyped-call]
-        for working in tuple(self._working):
-            working.cancel()
-        stopping: list[Deferred[None]] = [member.stop() for member in self._members]
+        self._patience.end()
+        stopping: list[Deferred[None]] = [member.stop() for member in (*self._members, *self._newcomers)]
         return DeferredList([*stopping, self._links.stop()], consumeErrors=True).addCallback(self._stopped)
 
     def _stopped(self, results: Iterable[tuple[bool, object]]) -> None:
@@ -170,17 +178,17 @@ class EtcdCluster(Service):
             if not succeeded and isinstance(result, Failure):
                 self._log.failure("a part of the cluster did not stop", result)
         self._members = []
-        self._peer_ports = {}
+        self._newcomers = []
         directory, self._directory = self._directory, None
         if directory is not None:
             shutil.rmtree(directory, ignore_errors=True)
 
     async def _start(self) -> None:
-        ports = await gatherResults([self._links.connect(member.name) for member in self._members])
-        self._peer_ports = {member.name: port for member, port in zip(self._members, ports, strict=True)}
-        addresses = ",".join(f"{name}={_url(port)}" for name, port in self._peer_ports.items())
-        for member in self._members:
-            self._equip(member, addresses, "new")
+        ports = await _all(self._links.connect(member.name) for member in self._members)
+        peers = list(zip(self._members, ports, strict=True))
+        addresses = ",".join(f"{member.name}={_url(port)}" for member, port in peers)
+        for member, port in peers:
+            self._equip(member, port, addresses, "new")
         await _all(member.start() for member in self._members)
         await self._learn_ids(self._members[0])
         await self._agreement(len(self._members))
@@ -191,11 +199,11 @@ class EtcdCluster(Service):
         """
         The member that leads: it says so itself, and most of those that vote do.
 
-        Waits until that is so; one that is dead or paused leads nobody.
+        Waits until that is so; one that is dead, paused or isolated leads nobody.
 
         :raises TimeoutError: where it is not so within ``timeout``; the text has what each member said.
         """
-        return self._work(self._agreement(self._majority()))
+        return self._patience.run(lambda: self._agreement(self._majority()))
 
     def move_leader(self, to: ClusterMember | None = None) -> Deferred[ClusterMember]:
         """
@@ -206,36 +214,32 @@ class EtcdCluster(Service):
         :raises ValueError: where no other member could lead.
         :raises TimeoutError: where it does not come about within ``timeout``.
         """
-        return self._work(self._move_leader(to))
+        return self._patience.run(lambda: self._move_leader(to))
 
     async def _move_leader(self, to: ClusterMember | None) -> ClusterMember:
-        deadline = self._deadline()
-        wait = self._waits()
-        while True:
+        problem = ""
+
+        async def moved() -> ClusterMember | None:
+            nonlocal to, problem
             leader = await self._agreement(self._majority())
-            target = to or self._successor_of(leader)
-            if leader is target:
+            if leader is to:
                 return leader
-            problem = ""
+            to = to or self._successor_of(leader)
             try:
                 async with leader.client() as client:
-                    request = MoveLeaderRequest(targetID=target.id)
+                    request = MoveLeaderRequest(targetID=to.id)
                     await client.call(rpcs.MOVE_LEADER, request, timeout=_CHANGE_TIMEOUT)
-                to = target
             except (EtcdError, RequestFailed) as error:
-                problem = str(error)
-            if self._reactor.seconds() > deadline:
-                msg = f"{target.name} did not become the leader within {self._timeout:g} s: {problem}"
-                raise TimeoutError(msg)
-            await deferLater(self._reactor, wait.next())
+                problem = f": {error}"
+            return None
+
+        return await self._patience.until(moved, lambda: f"{to!r} did not become the leader{problem}")
 
     def _successor_of(self, leader: ClusterMember) -> ClusterMember:
         able = [
             member
             for member in self._members
-            if member is not leader
-            and member.running
-            and not (member.paused or member.isolated or member.learner)
+            if member is not leader and member.running and not (member.paused or member.isolated or member.learner)
         ]
         if not able:
             msg = f"no member but {leader.name} could lead: {self!r}"
@@ -247,26 +251,27 @@ class EtcdCluster(Service):
 
     async def _agreement(self, count: int) -> ClusterMember:
         """Wait until so many members name the same leader, and it is one of them."""
-        deadline = self._deadline()
-        wait = self._waits()
-        while True:
-            said = await self._ask_all()
+        said: dict[str, StatusResponse | str] = {}
+
+        async def agreed() -> ClusterMember | None:
+            said.clear()
+            said.update(await self._ask_all())
+            named = [0 if isinstance(answer, str) else answer.leader for answer in said.values()]
             for member in self._members:
-                answer = said[member.name]
-                if isinstance(answer, StatusResponse) and member.id and answer.leader == member.id:
-                    followers = [each for each in said.values() if _leader_of(each) == member.id]
-                    if len(followers) >= count:
-                        return member
-            if self._reactor.seconds() > deadline:
-                words = "".join(f"\n  {name}: {self._in_words(answer)}" for name, answer in said.items())
-                msg = f"{count} members did not agree on a leader within {self._timeout:g} s. What they said:{words}"
-                raise TimeoutError(msg)
-            await deferLater(self._reactor, wait.next())
+                if member.id and named.count(member.id) >= count and _leads(member, said[member.name]):
+                    return member
+            return None
+
+        def problem() -> str:
+            words = (f"\n  {name}: {self._in_words(answer)}" for name, answer in said.items())
+            return f"{count} members that agree on a leader. What they say:{''.join(words)}"
+
+        return await self._patience.until(agreed, problem)
 
     async def _ask_all(self) -> dict[str, StatusResponse | str]:
         """What each member says of itself, or why it says nothing."""
         members = tuple(self._members)
-        answers = await gatherResults([Deferred.fromCoroutine(self._ask(member)) for member in members])
+        answers = await _all(Deferred.fromCoroutine(self._ask(member)) for member in members)
         return {member.name: answer for member, answer in zip(members, answers, strict=True)}
 
     @staticmethod
@@ -275,10 +280,15 @@ class EtcdCluster(Service):
             return "it is dead"
         if member.paused:
             return "it is paused"
+        if member.isolated:
+            return "it is isolated"
         try:
-            return await member.status(_STATUS_TIMEOUT)
+            answer = await member.status(_STATUS_TIMEOUT)
         except TwistedEtcdError as error:
             return f"{type(error).__name__}: {error}"
+        # It may have been promoted.
+        member.learner = answer.isLearner
+        return answer
 
     def _in_words(self, answer: StatusResponse | str) -> str:
         if isinstance(answer, str):
@@ -299,7 +309,7 @@ class EtcdCluster(Service):
         :return: fires with the revision that was compacted.
         :raises EtcdError: what etcd answers to a revision that it cannot compact.
         """
-        return self._work(self._compact(revision, physical=physical))
+        return self._patience.run(lambda: self._compact(revision, physical=physical))
 
     async def _compact(self, revision: int, *, physical: bool) -> int:
         leader = await self._agreement(self._majority())
@@ -322,28 +332,34 @@ class EtcdCluster(Service):
         :raises EtcdError: where etcd takes no further member.
         :raises StartFailed: where it did not come up; it is removed again.
         """
-        return self._work(self._add_member(learner=learner))
+        return self._patience.run(lambda: self._add_member(learner=learner))
 
     async def _add_member(self, *, learner: bool) -> ClusterMember:
         leader = await self._agreement(self._majority())
         member = self._make_member(learner=learner)
-        added = False
+        self._newcomers.append(member)
         try:
-            port = await self._links.connect(member.name)
-            async with leader.client() as client:
-                request = MemberAddRequest(peerURLs=(_url(port),), isLearner=learner)
-                answer = await client.call(rpcs.MEMBER_ADD, request, timeout=_CHANGE_TIMEOUT)
-            member.id = answer.member.ID
-            self._members.append(member)
-            self._peer_ports[member.name] = port
-            added = True
-            self._equip(member, ",".join(self._addresses(answer.members)), "existing")
+            await self._admit(member, leader)
             await member.start()
-        except BaseException:
-            await (self._remove(member) if added else self._give_up(member))
+            await self._agreement(self._majority())
+        except Exception:
+            if not self._patience.over:
+                await (self._remove(member) if member.id else self._give_up(member))
             raise
-        await self._agreement(self._majority())
+        self._newcomers.remove(member)
+        self._members.append(member)
         return member
+
+    async def _admit(self, member: ClusterMember, leader: ClusterMember) -> None:
+        """Make room for it in the cluster, and tell it of the others."""
+        port = await self._links.connect(member.name)
+        async with leader.client() as client:
+            request = MemberAddRequest(peerURLs=(_url(port),), isLearner=member.learner)
+            answer = await client.call(rpcs.MEMBER_ADD, request, timeout=_CHANGE_TIMEOUT)
+        member.id = answer.member.ID
+        # One that was not started yet has no name in etcd.
+        addresses = (f"{each.name or member.name}={url}" for each in answer.members for url in each.peerURLs)
+        self._equip(member, port, ",".join(addresses), "existing")
 
     def remove_member(self, member: ClusterMember) -> Deferred[None]:
         """
@@ -353,7 +369,7 @@ class EtcdCluster(Service):
         :raises ValueError: where it is none of the members.
         :raises EtcdError: where etcd does not let it go.
         """
-        return self._work(self._remove_member(member))
+        return self._patience.run(lambda: self._remove_member(member))
 
     async def _remove_member(self, member: ClusterMember) -> None:
         if member not in self._members:
@@ -369,13 +385,14 @@ class EtcdCluster(Service):
             leader = await self._move_leader(None)
         async with leader.client() as client:
             await client.call(rpcs.MEMBER_REMOVE, MemberRemoveRequest(ID=member.id), timeout=_CHANGE_TIMEOUT)
-        self._members.remove(member)
         await self._give_up(member)
 
     async def _give_up(self, member: ClusterMember) -> None:
-        self._peer_ports.pop(member.name, None)
         await member.stop()
         await self._links.disconnect(member.name)
+        for those in (self._members, self._newcomers):
+            if member in those:
+                those.remove(member)
 
     def heal(self) -> Deferred[None]:
         """
@@ -385,7 +402,7 @@ class EtcdCluster(Service):
         :raises StartFailed: where a dead member did not come up again.
         :raises TimeoutError: where they did not agree within ``timeout``.
         """
-        return self._work(self._heal())
+        return self._patience.run(self._heal)
 
     async def _heal(self) -> None:
         for member in self._members:
@@ -409,24 +426,19 @@ class EtcdCluster(Service):
             binary=self._binary,
             directory=self._directory / name,
             links=self._links,
-            start_timeout=self._timeout,
+            patience=self._patience,
             learner=learner,
         )
 
-    def _equip(self, member: ClusterMember, addresses: str, state: str) -> None:
+    def _equip(self, member: ClusterMember, peer_port: int, addresses: str, state: str) -> None:
         member.equip(
             (
-                f"--initial-advertise-peer-urls={_url(self._peer_ports[member.name])}",
+                f"--initial-advertise-peer-urls={_url(peer_port)}",
                 f"--initial-cluster={addresses}",
                 f"--initial-cluster-state={state}",
                 *self._arguments,
             )
         )
-
-    def _addresses(self, members: Iterable[Member]) -> Iterable[str]:
-        """What ``--initial-cluster`` has of each member; one that was not started yet has no name in etcd."""
-        names = {member.id: member.name for member in self._members}
-        return (f"{names.get(each.ID, each.name)}={url}" for each in members for url in each.peerURLs)
 
     async def _learn_ids(self, member: ClusterMember) -> None:
         async with member.client() as client:
@@ -435,41 +447,19 @@ class EtcdCluster(Service):
         for each in self._members:
             each.id = ids[each.name]
 
-    def _work(self, doing: Coroutine[Deferred[Any], Any, AnyT]) -> Deferred[AnyT]:
-        """Do something until it is done or the cluster is stopped."""
-        if not self.running:
-            doing.close()
-            msg = "the cluster is not running: start it, and wait for when_ready()"
-            raise RuntimeError(msg)
-        working = Deferred.fromCoroutine(doing)
-        self._working.add(working)
-
-        def done(result: AnyT | Failure) -> AnyT | Failure:
-            self._working.discard(working)
-            if isinstance(result, Failure) and result.check(CancelledError) and not self.running:
-                return Failure(ServiceStopped("the cluster was stopped"))
-            return result
-
-        return working.addBoth(done)
-
-    def _deadline(self) -> float:
-        return self._reactor.seconds() + self._timeout
-
-    def _waits(self) -> Backoff:
-        return Backoff(self._random, *_POLL_DELAYS)
-
 
 def _url(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def _leader_of(answer: StatusResponse | str) -> int:
-    return 0 if isinstance(answer, str) else answer.leader
+def _leads(member: ClusterMember, answer: StatusResponse | str) -> bool:
+    return isinstance(answer, StatusResponse) and answer.leader == member.id
 
 
-async def _all(waiting: Iterable[Deferred[Any]]) -> None:
-    """Wait for all of them; where some fail, raise what the first of these fails with, and hold nothing of it."""
+async def _all(waiting: Iterable[Deferred[AnyT]]) -> list[AnyT]:
+    """Wait for all of them; where some fail, raise what the first of these fails with."""
     results = await DeferredList(list(waiting), consumeErrors=True)
     for succeeded, result in results:
         if not succeeded:
-            result.raiseException()
+            cast("Failure", result).raiseException()
+    return [cast("AnyT", result) for _, result in results]

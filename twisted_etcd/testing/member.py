@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.embedded.process import EmbeddedEtcd, ProcessReactor
+from twisted_etcd.errors import TwistedEtcdError
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.maintenance import StatusRequest, StatusResponse
+from twisted_etcd.testing.patience import Patience
 from twisted_etcd.testing.peerlinks import PeerLinks
 from twisted_etcd.testing.proxy import FaultProxy, IProxyReactor
 
 _LOOPBACK = "127.0.0.1"
+#: Seconds that a member has to answer a read.
+_READ_TIMEOUT = 2.0
 
 
 class ILabReactor(IProxyReactor, ProcessReactor):
@@ -45,7 +51,7 @@ class ClusterMember:
         binary: Path,
         directory: Path,
         links: PeerLinks,
-        start_timeout: float,
+        patience: Patience,
         learner: bool = False,
     ) -> None:
         self.name = name
@@ -58,7 +64,7 @@ class ClusterMember:
         self._binary = binary
         self._directory = directory
         self._links = links
-        self._start_timeout = start_timeout
+        self._patience = patience
         self._etcd: EmbeddedEtcd | None = None
         self._paused_pid: int | None = None
 
@@ -86,12 +92,12 @@ class ClusterMember:
     @property
     def running(self) -> bool:
         """Whether there is a process; a paused one counts."""
-        return self.pid is not None
+        return self._etcd is not None and self._etcd.has_process
 
     @property
     def paused(self) -> bool:
         """Whether its process is stopped by SIGSTOP."""
-        return self.running and self.pid == self._paused_pid
+        return self.pid is not None and self.pid == self._paused_pid
 
     def client(self) -> EtcdClient:
         """
@@ -145,18 +151,15 @@ class ClusterMember:
         return self.kill().addCallback(lambda _: self.start())
 
     def pause(self) -> None:
-        """
-        Stop its process (SIGSTOP): it accepts connections and answers nothing. Nothing is done to one that is dead.
-        """
-        if self.running:
-            self._server.kill("STOP")
-            self._paused_pid = self.pid
+        """Stop its process (SIGSTOP), if it has one: it accepts connections and answers nothing."""
+        self._signal("STOP")
+        self._paused_pid = self.pid
 
     def resume(self) -> None:
         """Let a paused process go on (SIGCONT)."""
         if self.paused:
             self._paused_pid = None
-            self._server.kill("CONT")
+            self._signal("CONT")
 
     def isolate(self) -> Deferred[None]:
         """
@@ -168,6 +171,31 @@ class ClusterMember:
         """
         self.isolated = True
         return self._links.change(self.name, isolated=True)
+
+    def rejoin(self) -> Deferred[None]:
+        """
+        End its isolation.
+
+        :return: fires when a linearizable read through it is answered, which needs a majority of the members.
+        :raises TimeoutError: where none is within the cluster's ``timeout``.
+        """
+        return self._patience.run(self._rejoin)
+
+    async def _rejoin(self) -> None:
+        await self.reconnect()
+        problem = ""
+
+        async def reads() -> bool | None:
+            nonlocal problem
+            try:
+                async with self.client() as client:
+                    await client.get("\0", timeout=_READ_TIMEOUT)
+            except TwistedEtcdError as error:
+                problem = str(error)
+                return None
+            return True
+
+        await self._patience.until(reads, lambda: f"a read through {self.name}: {problem}")
 
     # --- for its cluster ---------------------------------------------------------------------------------------------
 
@@ -181,7 +209,7 @@ class ClusterMember:
             data_dir=self._directory,
             name=self.name,
             extra_args=(f"--advertise-client-urls={self.endpoint}", *arguments),
-            start_timeout=self._start_timeout,
+            start_timeout=self._patience.timeout,
             on_spawn=self._spawned,
             revive=False,
         )
@@ -203,17 +231,21 @@ class ClusterMember:
     def _stop_etcd(self) -> Deferred[None]:
         if self._etcd is None:
             return succeed(None)
-        if self._etcd.pid is not None:
-            # Its data go: there is nothing that it would have to finish.
-            self._etcd.kill("KILL")
+        # Its data go: there is nothing that it would have to finish.
+        self._signal("KILL")
         return self._etcd.stopService()
 
     def _end(self, signal: str) -> Deferred[None]:
         if not self.running:
             return succeed(None)
         exited = self._server.when_exited().addCallback(lambda _: None)
-        self._server.kill(signal)
+        self._signal(signal)
         return exited
+
+    def _signal(self, name: str) -> None:
+        if self._etcd is not None:
+            with suppress(ProcessExitedAlready):
+                self._etcd.kill(name)
 
     def _spawned(self) -> None:
         ports = self._server.ports

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_etcd.embedded.process import ProcessReactor
+from twisted_etcd.errors import ServiceStopped
 from twisted_etcd.moment import Moment
 from twisted_etcd.testing.peerproxy import Link
 
@@ -46,6 +47,11 @@ class PeerLinks:
         self._grace: IDelayedCall | None = None
         self._stopping = False
 
+    @property
+    def pid(self) -> int | None:
+        """The process; None while there is none."""
+        return None if self._transport is None else self._transport.pid
+
     def start(self) -> None:
         """Start the process; what is asked of it meanwhile is done when it runs."""
         self._stopping = False
@@ -73,12 +79,12 @@ class PeerLinks:
         Change what is so of a member; of one that is not linked, nothing.
 
         :param changes: fields of :class:`~twisted_etcd.testing.peerproxy.Link`.
-        :return: fires when it is so.
+        :return: fires when it is so, or all links are gone.
         """
         if name not in self._links:
             return succeed(None)
         self._links[name] = msgspec.structs.replace(self._links[name], **changes)
-        return self._tell().addCallback(lambda _: None)
+        return self._tell().addCallbacks(lambda _: None, lambda failure: failure.trap(ServiceStopped) and None)
 
     def disconnect(self, name: str) -> Deferred[None]:
         """Take a member's link away, for good."""
@@ -97,7 +103,7 @@ class PeerLinks:
 
     def _tell(self) -> Deferred[dict[str, int]]:
         if self._transport is None or self._stopping:
-            return fail(RuntimeError("the links between the members are not up: the cluster is not running"))
+            return fail(self._ending("it was not started"))
         answer: Deferred[dict[str, int]] = Deferred()
         self._waiting.append(answer)
         self._transport.write(msgspec.json.encode(list(self._links.values())) + b"\n")
@@ -115,8 +121,13 @@ class PeerLinks:
         self._grace = None
         waiting, self._waiting = self._waiting, deque()
         for answer in waiting:
-            answer.errback(RuntimeError(f"the process that links the members has ended: {why}"))
+            answer.errback(self._ending(why))
         self._ended.fire(None)
+
+    def _ending(self, why: str) -> Exception:
+        if self._stopping:
+            return ServiceStopped("the cluster was stopped")
+        return RuntimeError(f"the process that links the members has ended: {why}")
 
     def _kill(self) -> None:
         if self._transport is not None:
