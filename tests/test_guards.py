@@ -20,6 +20,7 @@ SAMPLES = """
 import os
 import sys
 import pytest_twisted
+from tests import guards
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
@@ -61,6 +62,28 @@ def test_child(request):
     wait = [sys.executable, "-c", "import time; time.sleep(60)"]
     process = reactor.spawnProcess(ProcessProtocol(), sys.executable, wait, childFDs={})
     request.config.add_cleanup(lambda: os.kill(process.pid, 9))
+
+class Shared:
+    def __init__(self):
+        self.pids, self.ports = frozenset(), frozenset()
+
+def start_shared(request, shared):
+    wait = [sys.executable, "-c", "import time; time.sleep(60)"]
+    process = reactor.spawnProcess(ProcessProtocol(), sys.executable, wait)
+    port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+    request.config.add_cleanup(lambda: os.kill(process.pid, 9))
+    shared.pids, shared.ports = frozenset({process.pid}), frozenset({port.getHost().port})
+
+def test_shared(request):
+    shared = Shared()
+    guards.STANDING.append(shared)
+    start_shared(request, shared)
+
+def test_shared_no_more():
+    guards.STANDING.clear()
+
+def test_not_shared(request):
+    start_shared(request, Shared())
 
 def test_unhandled():
     fail(ValueError("nobody heard this"))
@@ -131,6 +154,7 @@ def complaint(said: str, sample: str) -> str | None:
         "test_warning",
         "test_of_the_etcd_itself",
         "test_flushed",
+        "test_shared",
     ],
 )
 def test_passes(said: str, sample: str) -> None:
@@ -144,6 +168,7 @@ def test_passes(said: str, sample: str) -> None:
         ("test_listening", r"the reactor is not clean:\nreads: <.*Factory.* on \d+>"),
         ("test_open_connection", r"the reactor is not clean:\nreads: <.*Client"),
         ("test_child", r"the reactor is not clean:\nchild process: "),
+        ("test_not_shared", r"the reactor is not clean:\nreads: [^~]*child process: "),
         ("test_unhandled", r"errors were logged:\nUnhandled error in Deferred:\n[^~]*ValueError.*: nobody heard this$"),
         (
             "test_unhandled_in_a_cycle",

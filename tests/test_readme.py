@@ -45,7 +45,15 @@ def run(*code: str) -> dict[str, Any]:
 
 
 def test_every_block_of_python_is_one_that_is_run_here() -> None:
-    parts = ("react(", "MEMBER_LIST", "client.sync()", "addSystemEventTrigger", "TLSSettings(", "Application(", "class Prices")
+    parts = (
+        "react(",
+        "MEMBER_LIST",
+        "client.sync()",
+        "addSystemEventTrigger",
+        "TLSSettings(",
+        "Application(",
+        "class Prices",
+    )
     assert sorted(re.findall(r"```python\n(.*?)```", README, re.DOTALL)) == sorted(
         block("python", each) for each in parts
     )
@@ -126,7 +134,10 @@ def certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @ensureDeferred
 async def test_a_client_with_tls_and_a_user() -> None:
     client = run(block("python", "TLSSettings("))["make_client"](reactor, "secret")
-    assert tuple(each.url for each in client.endpoints) == ("https://etcd-1.example:2379", "https://etcd-2.example:2379")
+    assert tuple(each.url for each in client.endpoints) == (
+        "https://etcd-1.example:2379",
+        "https://etcd-2.example:2379",
+    )
     await client.stopService()
 
 

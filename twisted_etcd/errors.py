@@ -667,7 +667,7 @@ class OutcomeUnknown(RequestFailed):
 
 
 class DeadlineExceeded(RequestFailed):
-    """A read got no answer within its timeout."""
+    """A read, or a request that is as good done twice as once, got no answer within its timeout."""
 
 
 class ServiceStopped(TwistedEtcdError):
@@ -722,7 +722,7 @@ class ClusterChanged(WatchEnded):
 
 class HistoryReplaced(ClusterChanged):
     """
-    The cluster has an older history than it had, as after a restore from a backup, so its revisions mean something else.
+    The cluster has an older history than it had, as after a restore from a backup: its revisions mean something else.
 
     :ivar before: the revision that was told of.
     :ivar now: the cluster's revision now.

@@ -83,6 +83,8 @@ async def test_revoking_what_is_gone_is_no_error(client: EtcdClient) -> None:
     await lease.revoke()
     await lease.revoke()
     assert not lease.alive
+    # Whoever revoked it.
+    assert str(await soon(lease.lost)) == f"lease {lease.id:x} is lost: etcd no longer has it"
 
 
 @ensureDeferred

@@ -96,7 +96,7 @@ def test_what_another_service_answers_is_not_etcds(
 
 
 @pytest.mark.parametrize("body", [b'{"status":"ok"}', b"[]", b'"ok"', b"<html>", b'{"errors":[]}'], ids=repr)
-@pytest.mark.parametrize("rpc", [rpcs.ALARM, rpcs.DEFRAGMENT], ids=repr)
+@pytest.mark.parametrize("rpc", [rpcs.ALARM, rpcs.DEFRAGMENT, rpcs.MOVE_LEADER], ids=repr)
 def test_another_service_is_found_out_by_calls_without_a_header_too(rpc: RPC[Any, Any], body: bytes) -> None:
     with pytest.raises(NotEtcd):
         read_reply(rpc, reply(body, content_type="text/html" if body == b"<html>" else JSON + "-ish"), URL)
@@ -107,6 +107,7 @@ def test_another_service_is_found_out_by_calls_without_a_header_too(rpc: RPC[Any
     [
         (rpcs.ALARM, b"{}"),
         (rpcs.DEFRAGMENT, b"{}\n"),
+        (rpcs.MOVE_LEADER, b"{}"),
         (rpcs.ALARM, b'{"alarms":[{"memberID":"1","alarm":"NOSPACE"}]}'),
     ],
 )

@@ -1,4 +1,4 @@
-"""What each stage at which a request can be cut off comes to, with real etcds: what they saw is read from themselves."""
+"""What each stage at which a request can be cut off comes to: what real etcds saw is read from themselves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.etcds import http_client
 from tests.gateway.conftest import MakeGateway, MakeProxy
 from tests.wire import soon
 from twisted_etcd.embedded.process import EmbeddedEtcd
-from twisted_etcd.errors import EtcdError, OutcomeUnknown
+from twisted_etcd.errors import EtcdError, OutcomeUnknown, RequestFailed
 from twisted_etcd.gateway.gateway import Gateway
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.auth import AuthRoleDeleteRequest, AuthUserDeleteRequest, AuthUserListRequest
@@ -99,13 +99,13 @@ class Stage(NamedTuple):
     """
     Where it is cut off.
 
-    :ivar count: after how many bytes, by the lengths of the request and its answer.
+    :ivar after: after how many bytes, by the lengths of the request and its answer.
     :ivar seen: how often etcd sees what was cut off there: at the least, and at the most.
     """
 
     name: str
     direction: Direction
-    count: Callable[[int, int], int]
+    after: Callable[[int, int], int]
     seen: tuple[int, int]
 
 
@@ -190,7 +190,7 @@ async def answered(deferred: Deferred[Any]) -> type[Exception] | None:
         await soon(deferred)
     except EtcdError:
         return None
-    except Exception as error:
+    except RequestFailed as error:
         return type(error)
     return None
 
@@ -208,7 +208,7 @@ async def test_wherever_a_request_is_cut_off_reads_are_answered_and_writes_done_
     least, most = Counter[str](), Counter[str]()
     outcomes: dict[str, type[Exception] | None] = {}
     for kind in REPEATED + DONE_ONCE:
-        count = stage.count(*lengths[kind.name])
+        count = stage.after(*lengths[kind.name])
         outcomes[kind.name] = await proof.cut_off(
             kind, proof.number(), stage.direction, count, kept=kept, endpoints=endpoints
         )

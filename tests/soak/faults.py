@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from random import Random
 
+from twisted.internet.defer import FirstError, gatherResults
+
 from twisted_etcd.client.client import EtcdClient
-from twisted_etcd.errors import TwistedEtcdError
 from twisted_etcd.testing.cluster import EtcdCluster
 from twisted_etcd.testing.member import ClusterMember
 
@@ -85,11 +86,10 @@ class Faults:
         member = await self._follower()
         await self._cluster.remove_member(member)
         newcomer = await self._cluster.add_member()
-        for client in self._clients:
-            try:
-                await client.sync()
-            except TwistedEtcdError as error:
-                return f"{member.name} by {newcomer.name}; not everybody knows yet: {error}"
+        try:
+            await gatherResults([client.sync() for client in self._clients])
+        except FirstError as error:
+            return f"{member.name} by {newcomer.name}; not everybody knows yet: {error.subFailure.value}"
         return f"{member.name} by {newcomer.name}"
 
     async def _compacted(self) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import gatherResults
+from contextlib import suppress
+
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
 from tests.soak.history import Broken
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.lease import Lease
-from twisted_etcd.errors import EtcdError, LeaseLost
+from twisted_etcd.errors import LeaseLost, LeaseNotFound
 from twisted_etcd.registry.registration import Registration
 from twisted_etcd.registry.registry import Registry
 
@@ -36,13 +38,15 @@ class Leases:
         """Grant what is missing."""
         missing = self._count - len(self._leases)
         await gatherResults([self._client.lease(LEASE_TTL).addCallback(self._keep) for _ in range(missing)])
-        for lease in tuple(self._leases.values()):
-            try:
-                await self._client.put(f"{self._prefix}{lease.id:x}", "here", lease=lease.id)
-            except EtcdError:
-                if lease.alive:
-                    # It is so by the next keepalive, where it is gone.
-                    await lease.keepalive_once()
+        await gatherResults([Deferred.fromCoroutine(self._put(lease)) for lease in tuple(self._leases.values())])
+
+    async def _put(self, lease: Lease) -> None:
+        try:
+            await self._client.put(f"{self._prefix}{lease.id:x}", "here", lease=lease.id)
+        except LeaseNotFound:
+            # The next keepalive will say so; it is asked for now.
+            with suppress(LeaseNotFound):
+                await lease.keepalive_once()
 
     def _keep(self, lease: Lease) -> None:
         self._leases[lease.id] = lease

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
-from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
 
 from tests.soak.faults import Faults
 from tests.soak.history import Broken, Registers
@@ -39,8 +41,8 @@ _PROGRESS = 10.0
 _FAULT_LASTS, _CALM_LASTS = (2.0, 8.0), (2.0, 4.0)
 #: How often something that is to come about is looked at, and the seconds between.
 _LOOKS, _LOOK_EVERY = 300, 0.1
-#: Seconds that it may take beyond its time, for the end.
-_GRACE = 120.0
+#: What Twisted keeps open once it has spawned a process.
+_PROCESS_PIPES = 4
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +92,8 @@ class Soak:
     async def run(self) -> Report:
         """All of it; what was broken is in ``broken``."""
         before = sample(self._reactor)
-        globalLogPublisher.addObserver(self._logged)
+        observer = cast("ILogObserver", self._logged)
+        globalLogPublisher.addObserver(observer)
         progress = LoopingCall(self._tell)
         progress.clock = self._reactor
         try:
@@ -102,7 +105,7 @@ class Soak:
             if progress.running:
                 progress.stop()
             await self._cluster.stopService()
-            globalLogPublisher.removeObserver(self._logged)
+            globalLogPublisher.removeObserver(observer)
         await self._eventually("the reactor to be empty", lambda: self._left_over(before))
         self._count()
         return self._report
@@ -129,10 +132,16 @@ class Soak:
         await self._start_watchers(one, other)
         await leases.fill_up()
         await registrations.start()
-        working = [self._guarded(Worker(self._workload, client, self._part(), self._settings.pause).write)
-                   for client in (one, other) for _ in range(_WRITERS // 2)]
-        working += [self._guarded(Worker(self._workload, client, self._part(), self._settings.pause).read)
-                    for client in (one, other) for _ in range(_READERS // 2)]
+        working = [
+            self._guarded(Worker(self._workload, client, self._part(), self._settings.pause).write)
+            for client in (one, other)
+            for _ in range(_WRITERS // 2)
+        ]
+        working += [
+            self._guarded(Worker(self._workload, client, self._part(), self._settings.pause).read)
+            for client in (one, other)
+            for _ in range(_READERS // 2)
+        ]
         faults = Faults(self._cluster, self._random, self._compact, (one, other, holder))
         await self._rounds(faults, one, leases, registrations)
         self._workload.over = True
@@ -148,9 +157,7 @@ class Soak:
 
     # --- the rounds -------------------------------------------------------------------------------------------------
 
-    async def _rounds(
-        self, faults: Faults, client: EtcdClient, leases: Leases, registrations: Registrations
-    ) -> None:
+    async def _rounds(self, faults: Faults, client: EtcdClient, leases: Leases, registrations: Registrations) -> None:
         end = self._began + self._settings.minutes * 60
         waiting: list[str] = []
         while self._reactor.seconds() < end and not self.broken:
@@ -243,11 +250,12 @@ class Soak:
         for watcher in self._watchers:
             expectation = watcher.expectation
             if expectation is not None:
-                await self._eventually(f"{watcher.name} to deliver all", lambda each=expectation: each.missing)
+                await self._eventually(f"{watcher.name} to deliver all", partial(getattr, expectation, "missing"))
 
     def _left_over(self, before: Sample) -> str:
         now = sample(self._reactor)
-        return "" if now.calls <= before.calls and now.sockets <= before.sockets + 2 else f"{before}, then {now}"
+        grown = now.calls > before.calls or now.sockets > before.sockets + _PROCESS_PIPES
+        return f"{before}, then {now}" if grown else ""
 
     async def _eventually(self, what: str, missing: Callable[[], Any]) -> None:
         left: object = None
@@ -255,7 +263,7 @@ class Soak:
             try:
                 left = missing()
                 if hasattr(left, "__await__"):
-                    left = await left  # type: ignore[misc]
+                    left = await left
             except RequestFailed as error:
                 left = error
             if not left:
@@ -266,7 +274,11 @@ class Soak:
     # --- what is said -----------------------------------------------------------------------------------------------
 
     def _guarded(self, work: Callable[[], Any]) -> Deferred[None]:
-        return Deferred.fromCoroutine(work()).addErrback(lambda failure: self._break(failure.value))
+        working: Deferred[None] = Deferred.fromCoroutine(work())
+        return working.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        self._break(failure.value or Broken("a worker ended, and nobody knows why"))
 
     def _break(self, error: BaseException) -> None:
         self._workload.over = True

@@ -21,6 +21,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.http_headers import Headers
 
 #: Seconds without anything new after which another member is asked.
 _SILENCE = 2.0
@@ -117,7 +118,7 @@ class Truth:
         asking = self._http.post(
             f"{endpoint}/v3/watch",
             data=json.dumps({"create_request": create}).encode(),
-            headers={"Content-Type": "application/json"},
+            headers=Headers({"Content-Type": ["application/json"]}),
             unbuffered=True,
             reactor=self._reactor,
         )

@@ -142,12 +142,8 @@ class Watcher:
         assert expectation is not None
         while True:
             try:
-                async for batch in watch:
-                    self._heard()
-                    expectation.delivered(batch)
-                    if self._slow:
-                        await deferLater(self._clock, self._slow)
-            except Compacted as error:
+                await self._deliver(watch, expectation)
+            except Compacted as error:  # noqa: PERF203 - it is rare
                 self.compacted += 1
                 if error.compact_revision > self._compacted_to():
                     message = f"{self.name} ended with {error!r}, and only {self._compacted_to()} was compacted"
@@ -156,3 +152,10 @@ class Watcher:
                 watch = self._watch = self._make(error.compact_revision)
             else:
                 return
+
+    async def _deliver(self, watch: Watch, expectation: Expectation) -> None:
+        async for batch in watch:
+            self._heard()
+            expectation.delivered(batch)
+            if self._slow:
+                await deferLater(self._clock, self._slow)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +16,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from tests.etcds import ONE_VERSION
-from tests.said import Said
 from tests.wire import LOOPBACK, Peer, connect, soon
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.embedded import place
@@ -67,6 +66,15 @@ def state_of(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text("utf-8").rsplit(")", 1)[1].split()[0]
     except FileNotFoundError:
         return "gone"
+
+
+async def until_stopped(member: ClusterMember) -> None:
+    """The kernel takes a moment to stop all threads of a process."""
+
+    async def stopped() -> bool:
+        return member.pid is not None and state_of(member.pid) == "T"
+
+    await until(stopped)
 
 
 # --- the whole ------------------------------------------------------------------------------------------------------
@@ -299,22 +307,43 @@ async def test_a_restart_of_one_that_runs_is_a_kill_and_a_start(etcd_cluster: Et
     assert member.pid not in (None, pid)
 
 
+@pytest.fixture
+def hurried_cluster(etcd_cluster: EtcdCluster) -> Iterator[EtcdCluster]:
+    """Whose timeout may be changed."""
+    before = etcd_cluster.timeout
+    yield etcd_cluster
+    etcd_cluster.timeout = before
+
+
 @pytest_twisted.ensureDeferred
 async def test_without_a_majority_there_is_no_leader_and_the_error_has_what_each_member_said(
-    new_etcd_cluster: NewEtcdCluster,
+    hurried_cluster: EtcdCluster,
 ) -> None:
-    cluster = await new_etcd_cluster(timeout=3.0)
-    dead, paused, _alive = cluster.members
+    dead, paused, alive = hurried_cluster.members
     await dead.kill()
     paused.pause()
+    await sees_no_leader(alive)
+    hurried_cluster.timeout = 0.1
     with pytest.raises(TimeoutError) as caught:
-        await cluster.leader()
+        await hurried_cluster.leader()
     assert str(caught.value).splitlines() == [
-        "not within 3 seconds: 2 members that agree on a leader. What they say:",
+        "not within 0.1 seconds: 2 members that agree on a leader. What they say:",
         "  m0: it is dead",
         "  m1: it is paused",
         "  m2: it has no leader",
     ]
+
+
+@ONE_VERSION
+@pytest_twisted.ensureDeferred
+async def test_a_rejoin_that_finds_no_majority_fails_and_says_what_a_read_met(hurried_cluster: EtcdCluster) -> None:
+    first, second, third = hurried_cluster.members
+    await first.kill()
+    await second.kill()
+    await third.isolate()
+    hurried_cluster.timeout = 0.1
+    with pytest.raises(TimeoutError, match=r"^not within 0.1 seconds: a read through m2: KV.Range "):
+        await third.rejoin()
 
 
 # --- paused members -------------------------------------------------------------------------------------------------
@@ -326,8 +355,7 @@ async def test_a_paused_member_accepts_connections_and_answers_nothing(etcd_clus
     member.pause()
     assert member.paused
     assert member.running
-    assert member.pid is not None
-    assert state_of(member.pid) == "T"
+    await until_stopped(member)
     peer = Peer()
     await connect(int(member.direct_endpoint.rsplit(":", 1)[1]), peer)
     peer.socket.write(b"GET /version HTTP/1.0\r\n\r\n")
@@ -397,6 +425,7 @@ async def test_an_isolated_follower_has_no_leader_and_the_others_go_on(etcd_clus
         assert (await client.get(prefix)).kvs[0].value == b"without it"
 
 
+@ONE_VERSION
 @pytest_twisted.ensureDeferred
 async def test_keep_alives_do_not_pass_out_of_isolation(etcd_cluster: EtcdCluster) -> None:
     # A follower hands them to the leader in requests that do not say whose they are.
@@ -423,20 +452,14 @@ async def keep_alive(url: str, lease: int) -> bytes:
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_is_restarted_in_isolation_does_not_serve_before_it_rejoins(
-    etcd_cluster: EtcdCluster, said: Said
-) -> None:
-    member = etcd_cluster.members[0]
+async def test_one_that_is_restarted_in_isolation_does_not_serve(hurried_cluster: EtcdCluster) -> None:
+    member = hurried_cluster.members[0]
     await member.isolate()
-    await member.kill()
-    said.lines.clear()
-    restarted = member.restart()
-    # It says so when it could not reach others, and does not listen to clients before it has a leader.
-    await said.until("prober detected unhealthy status")
-    await etcd_cluster.leader()
-    assert not restarted.called
-    await member.rejoin()
-    await soon(restarted)
+    hurried_cluster.timeout = 2.0
+    with pytest.raises(StartFailed, match="it did not answer within 2 seconds"):
+        await member.restart()
+    assert not member.running
+    assert member.isolated
 
 
 @ONE_VERSION

@@ -51,7 +51,7 @@ class Bookmarks:
     def __init__(self) -> None:
         self.member_id = 0
         self._asked_at = 0.0
-        self._asked: Sequence[int] = ()
+        self._asked: Sequence[int] | None = None
 
     def due(self, condition: Condition, now: float) -> bool:
         """
@@ -66,11 +66,19 @@ class Bookmarks:
         )
 
     def asked(self, now: float, watch_ids: Sequence[int]) -> None:
-        """It was asked, when these watches were confirmed: the answer can overtake the confirmation of others."""
+        """
+        It was asked, when these watches were confirmed: the answer can overtake the confirmation of others.
+
+        Where it was asked before and has not answered, as it does not while a watch is behind, the next answer may
+        still be to the first question.
+        """
         self._asked_at = now
+        if self._asked is not None:
+            asked_before = set(self._asked)
+            watch_ids = [each for each in watch_ids if each in asked_before]
         self._asked = watch_ids
 
     def answered(self) -> Sequence[int]:
         """The answer has come, or cannot come any more: those whom it is for."""
-        watch_ids, self._asked = self._asked, ()
-        return watch_ids
+        watch_ids, self._asked = self._asked, None
+        return watch_ids or ()

@@ -37,7 +37,8 @@ from twisted_etcd.schema.watch import (
 
 #: Watches of a client that get streams of their own, unless told otherwise.
 OWN_STREAMS = 16
-#: Seconds within which etcd answers the creation and the cancellation of a watch; later the stream counts as dead.
+#: Seconds that a stream may be silent while the creation or the cancellation of a watch is unanswered; later it counts
+#: as dead.
 ANSWER_TIMEOUT = 3.0
 
 
@@ -305,6 +306,8 @@ class SharedStream(Line[WebSocket]):
         if error is not None:
             self._drop(error)
         elif frame.result is not None:
+            # Whatever it says: an etcd that has much to send may be long in coming to its answers.
+            self._expect_answers()
             self._answered(frame.result)
 
     def _answered(self, response: WatchResponse) -> None:

@@ -23,7 +23,7 @@ from twisted_etcd.client.machine import (
 from twisted_etcd.client.position import Interrupted, Over
 from twisted_etcd.client.rangereader import RangeReader
 from twisted_etcd.client.watch import Watch
-from twisted_etcd.errors import EtcdError, ServiceStopped
+from twisted_etcd.errors import EtcdError, NotEtcd, ServiceStopped, TLSFailed
 from twisted_etcd.schema.watch import WatchCreateRequest, WatchResponse
 
 
@@ -34,6 +34,8 @@ class WatchFeed:
     :param request: what its user asked for.
     :param resync: whether its keys are read again where etcd has compacted what comes next.
     """
+
+    __slots__ = ("_asking", "_carrier", "_carriers", "_keys", "_machine", "_reader", "_watch")
 
     _log = Logger()
 
@@ -71,7 +73,11 @@ class WatchFeed:
 
     def stop(self) -> Deferred[None]:
         """See :meth:`twisted_etcd.client.watch.Feed.stop`."""
-        return self._leave() if self._machine.stopped() else succeed(None)
+        self._machine.stopped()
+        leaving = self._leave()
+        # Whoever does not wait for it may stop the client next, which does.
+        self._carriers.until(leaving)
+        return leaving
 
     # --- for the carrier --------------------------------------------------------------------------------------------
 
@@ -129,26 +135,38 @@ class WatchFeed:
             self._ask(action)
 
     def _leave(self) -> Deferred[None]:
-        if self._asking is not None:
-            self._asking.cancel()
+        self._ask_no_more()
         carrier, self._carrier = self._carrier, None
         return carrier.remove(self) if carrier is not None else succeed(None)
 
     def _ask(self, action: Read | Doubt) -> None:
+        self._ask_no_more()
         asking = self._asking = Deferred.fromCoroutine(
-            self._read(action) if isinstance(action, Read) else self._doubt()
+            self._read(action) if isinstance(action, Read) else self._doubt(action)
         )
         asking.addCallbacks(self._answered, self._unanswered, callbackArgs=(asking,), errbackArgs=(asking,))
 
+    def _ask_no_more(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+
     async def _read(self, action: Read) -> Actions:
         try:
-            found, revision = await self._reader.whole(*self._keys, action.revision, keys_only=action.keys_only)
-        except EtcdError as error:
+            reading = await self._reader.whole(
+                *self._keys, action.revision, keys_only=action.keys_only, worked=self._machine.confirmed
+            )
+        except (EtcdError, NotEtcd, TLSFailed) as error:
             return self._machine.unreadable(error)
-        return self._machine.read(found, revision)
+        return self._machine.read(reading.found, reading.revision, reading.cluster_id)
 
-    async def _doubt(self) -> Actions:
-        return self._machine.cluster_is_at(await self._reader.present_revision(self._keys[0]))
+    async def _doubt(self, action: Doubt) -> Actions:
+        try:
+            present = await self._reader.present(self._keys[0])
+        except EtcdError as error:
+            # The watch goes on meanwhile, and asks again where there is reason to.
+            self._log.warn("{watch!r} cannot ask how far the cluster is: {why}", watch=self._watch, why=str(error))
+            return ()
+        return self._machine.cluster_is_at(present.cluster_id, present.revision, doubted=action.told)
 
     def _answered(self, actions: Actions, asking: Deferred[Actions]) -> None:
         self._forget(asking)

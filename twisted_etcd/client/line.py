@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_etcd.backoff import Backoff
+from twisted_etcd.backoff import LONGEST_BACKOFF, Backoff
 from twisted_etcd.client.vigil import Vigil
 from twisted_etcd.errors import EtcdError, NotEtcd, TLSFailed, Unavailable
 from twisted_etcd.gateway.checkups import Condition
@@ -77,6 +77,8 @@ class Line(ABC, Generic[StreamT]):
         self._clock = clock
         self._vigil = vigil
         self._backoff = Backoff(gateway.random)
+        #: When the stream that is open proved good.
+        self._good_since: float | None = None
         self._endpoint: Endpoint = gateway.choose()
         self._opening: Deferred[None] | None = None
         self._stream: StreamT | None = None
@@ -121,7 +123,8 @@ class Line(ABC, Generic[StreamT]):
 
     def _confirmed(self) -> None:
         """The stream has proved good: a later break is the first of its kind again."""
-        self._backoff.reset()
+        if self._good_since is None:
+            self._good_since = self._clock.seconds()
         self._complained = False
         self._hopeless.clear()
         self._renewals = 0
@@ -185,6 +188,7 @@ class Line(ABC, Generic[StreamT]):
     def _try(self) -> None:
         self.state = LineState.OPENING
         self._timer = None
+        self._good_since = None
         self._endpoint = self._gateway.choose()
         self._reception = _Reception(self)
         self._forsaken = None
@@ -262,4 +266,7 @@ class Line(ABC, Generic[StreamT]):
                 endpoint=str(self._endpoint),
                 why=str(error),
             )
+        # One that is good and breaks at once, over and over, is no reason to hurry.
+        if self._good_since is not None and self._clock.seconds() - self._good_since >= LONGEST_BACKOFF:
+            self._backoff.reset()
         self._timer = self._clock.callLater(self._backoff.next(), self._try)

@@ -20,7 +20,7 @@ from twisted_etcd.client.position import (
     WatchBatch,
     WatchPosition,
 )
-from twisted_etcd.errors import Compacted, EtcdError, FutureRevision, HistoryReplaced, WatchEnded
+from twisted_etcd.errors import Compacted, EtcdError, FutureRevision, WatchEnded
 from twisted_etcd.schema.kv import Event, EventType, KeyValue
 from twisted_etcd.schema.watch import FilterType, WatchCreateRequest, WatchResponse
 
@@ -68,7 +68,13 @@ class Read(msgspec.Struct, frozen=True):
 
 
 class Doubt(msgspec.Struct, frozen=True):
-    """Find out which revision the cluster has."""
+    """
+    Find out which revision the cluster has.
+
+    :ivar told: the one that the watch was told of.
+    """
+
+    told: int
 
 
 class Reopen(msgspec.Struct, frozen=True):
@@ -100,35 +106,58 @@ class WatchMachine:
     :ivar confirmed: whether etcd has ever created it.
     """
 
+    __slots__ = (
+        "_hides_puts",
+        "_keys",
+        "_position",
+        "_reading",
+        "_request",
+        "_rereads",
+        "_resync",
+        "_shows_progress",
+        "confirmed",
+        "state",
+    )
+
     def __init__(self, request: WatchCreateRequest, *, resync: bool) -> None:
         self.state = WatchState.NEW
         self.confirmed = False
-        # Progress is a bookmark: it lets a watch without events survive a compaction, whoever asked for it.
-        self._request = replace(request, progress_notify=True)
         self._shows_progress = request.progress_notify
         self._resync = resync
+        self._hides_puts = FilterType.NOPUT in request.filters
+        #: The keys that are there by what was read and delivered; None where nobody will ask for those that are gone.
+        self._keys: set[bytes] | None = set() if resync and FilterType.NODELETE not in request.filters else None
+        # Whoever is to know the keys sees every put.
+        filters = request.filters if self._keys is None else ()
+        # Progress is a bookmark: it lets a watch without events survive a compaction, whoever asked for it.
+        self._request = replace(request, filters=filters, progress_notify=True)
         self._position = WatchPosition(request.start_revision)
-        #: The keys that are there by what was read and delivered, where they may have to be read again.
-        self._keys: set[bytes] = set()
-        #: Whether the next reading is to be told as a difference.
+        self._reading = Read(0, keys_only=True)
+        #: Whether the reading is to be told as a difference.
         self._rereads = False
 
     # --- what its stream is asked for -------------------------------------------------------------------------------
 
     def request(self, watch_id: int) -> WatchCreateRequest:
         """What etcd is asked for now, under this id."""
-        return replace(self._request, watch_id=watch_id, start_revision=self._position.next_revision)
+        return replace(self._request, watch_id=watch_id, start_revision=self._position.start_revision)
 
     # --- what happened ----------------------------------------------------------------------------------------------
 
     def begin(self) -> Actions:
         """The watch is wanted."""
-        if self._resync:
-            self.state = WatchState.READING
-            # What was there before the first wanted revision tells what its deletion is.
-            return (Read(max(0, self._position.next_revision - 1), keys_only=True),)
-        self.state = WatchState.CARRIED
-        return (Carry(),)
+        first = self._position.next_revision
+        # Before revision 1 there was nothing.
+        if self._keys is None or first == 1:
+            self.state = WatchState.CARRIED
+            return (Carry(),)
+        # What was there before the first wanted revision tells what is gone where a deletion was missed.
+        return self._read(max(0, first - 1), keys_only=True)
+
+    def _read(self, revision: int, *, keys_only: bool) -> Actions:
+        self.state = WatchState.READING
+        self._reading = Read(revision, keys_only=keys_only)
+        return (self._reading,)
 
     def received(self, response: WatchResponse) -> Actions:
         """Its stream brought an answer."""
@@ -142,19 +171,28 @@ class WatchMachine:
             return self._delivered(step.batch)
         if isinstance(step, Created):
             self.confirmed = True
-            return (Confirm(step.revision), Doubt()) if step.behind else (Confirm(step.revision),)
+            # Last, since who hears of it can stop the watch.
+            confirm = Confirm(step.revision)
+            return (Doubt(self._position.told), confirm) if step.behind else (confirm,)
         if isinstance(step, Interrupted):
             return (Reopen(step.error),)
         return (Refused(step.error),)
 
     def _delivered(self, batch: WatchBatch) -> Actions:
-        if self._resync:
-            for event in batch.events:
-                if event.type is EventType.DELETE:
-                    self._keys.discard(event.kv.key)
-                else:
-                    self._keys.add(event.kv.key)
-        return (Deliver(batch),) if batch.events or self._shows_progress else ()
+        if not batch.events:
+            return (Deliver(batch),) if self._shows_progress else ()
+        if self._keys is None:
+            return (Deliver(batch),)
+        deletions = []
+        for event in batch.events:
+            if event.type is EventType.DELETE:
+                self._keys.discard(event.kv.key)
+                deletions.append(event)
+            else:
+                self._keys.add(event.kv.key)
+        if not self._hides_puts:
+            return (Deliver(batch),)
+        return (Deliver(WatchBatch(tuple(deletions), batch.revision)),) if deletions else ()
 
     def broke(self) -> None:
         """Its stream is gone; the next answer comes from another."""
@@ -169,9 +207,8 @@ class WatchMachine:
         return self._over(error)
 
     def _reread(self) -> Actions:
-        self.state = WatchState.READING
         self._rereads = True
-        return (Read(0, keys_only=False),)
+        return self._read(0, keys_only=self._hides_puts)
 
     def _over(self, error: Exception) -> Actions:
         self.state = WatchState.OVER
@@ -192,57 +229,64 @@ class WatchMachine:
         self._position.broke()
         return (Carry(),)
 
-    def stopped(self) -> Actions:
-        """The watch is wanted no longer."""
-        if self.state is WatchState.OVER:
-            return ()
+    def stopped(self) -> None:
+        """The watch is wanted no longer, and has left its stream."""
         self.state = WatchState.OVER
-        return (Leave(),)
 
     # --- what was read ----------------------------------------------------------------------------------------------
 
-    def read(self, found: Iterable[KeyValue], revision: int) -> Actions:
+    def read(self, found: Iterable[KeyValue], revision: int, cluster_id: int) -> Actions:
         """Its keys are these at this revision."""
         if self.state is not WatchState.READING:
             return ()
-        if revision < self._position.told:
-            return self._over(HistoryReplaced(self._position.told, revision))
+        ended = self._position.found(cluster_id, revision, since=self._position.told)
+        if ended is not None:
+            return self._over(ended)
         present = tuple(found)
-        before, self._keys = self._keys, {kv.key for kv in present}
+        before = self._keys
+        if before is not None:
+            self._keys = {kv.key for kv in present}
         self.state = WatchState.CARRIED
         if not self._rereads:
             if self._position.next_revision == 0:
                 self._position.reread(revision)
             return (Carry(),)
         self._rereads = False
-        batch = WatchBatch(self._difference(before, present, revision), revision, resync=True)
+        events = [] if self._hides_puts else [Event(kv=kv) for kv in present if self._is_news(kv)]
+        events += [
+            Event(type=EventType.DELETE, kv=KeyValue(key=key, mod_revision=revision))
+            for key in (before or set()) - (self._keys or set())
+        ]
+        events.sort(key=lambda event: (event.kv.mod_revision, event.kv.key))
         self._position.reread(revision)
         # Last, since what the consumer does with it can pause or stop the watch.
-        return (Carry(), Deliver(batch))
+        return (Carry(), Deliver(WatchBatch(tuple(events), revision, resync=True)))
 
-    def _difference(self, before: set[bytes], present: tuple[KeyValue, ...], revision: int) -> tuple[Event, ...]:
-        events: list[Event] = []
-        if FilterType.NOPUT not in self._request.filters:
-            events += [Event(kv=kv) for kv in present if kv.mod_revision >= self._position.next_revision]
-        if FilterType.NODELETE not in self._request.filters:
-            gone = before - self._keys
-            events += [Event(type=EventType.DELETE, kv=KeyValue(key=key, mod_revision=revision)) for key in gone]
-        return tuple(sorted(events, key=lambda event: (event.kv.mod_revision, event.kv.key)))
+    def _is_news(self, kv: KeyValue) -> bool:
+        return kv.mod_revision >= self._position.next_revision
 
     def unreadable(self, error: Exception) -> Actions:
         """Its keys cannot be read, and reading them again gives the same."""
         if self.state is not WatchState.READING:
             return ()
-        if isinstance(error, Compacted):
-            # What was there before is not to be known, or no longer: what is there now is told.
+        first = self._position.next_revision
+        if not self._rereads and isinstance(error, Compacted):
+            if self._reading.revision == first - 1:
+                # The watch itself may begin where etcd's history begins now.
+                return self._read(first, keys_only=True)
+            # What was there before is not to be known: what is there now is told.
             return self._reread()
-        if isinstance(error, FutureRevision) and not self._rereads:
-            return (Read(0, keys_only=True),)
-        # Reading it was the beginning of all; it is as if etcd had refused the watch.
+        if not self._rereads and isinstance(error, FutureRevision):
+            return self._read(0, keys_only=True)
         return self._over(error)
 
-    def cluster_is_at(self, revision: int) -> Actions:
-        """The cluster as a whole, and not one member, has this revision."""
-        if self.state is not WatchState.CARRIED or revision >= self._position.told:
+    def cluster_is_at(self, cluster_id: int, revision: int, *, doubted: int) -> Actions:
+        """
+        The cluster as a whole, and not one member, has this revision.
+
+        :param doubted: the one that the watch had been told of when the cluster was asked.
+        """
+        if self.state is not WatchState.CARRIED:
             return ()
-        return (Leave(), *self._over(HistoryReplaced(self._position.told, revision)))
+        ended = self._position.found(cluster_id, revision, since=doubted)
+        return () if ended is None else (Leave(), *self._over(ended))

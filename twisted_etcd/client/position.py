@@ -13,6 +13,7 @@ from twisted_etcd.errors import (
     ClusterChanged,
     Compacted,
     EtcdError,
+    HistoryReplaced,
     UnknownError,
     WatchCancelled,
     WatchEnded,
@@ -30,7 +31,8 @@ class WatchBatch(msgspec.Struct, frozen=True):
     :ivar revision: all that happened to the watched keys up to this revision has been delivered with this batch.
     :ivar resync: true where etcd had compacted what came before, so that the keys were read again: ``events`` is the
         difference between what was delivered before and what is there at ``revision``, in which a key that changed
-        several times appears once. A deletion in it bears ``revision``, since etcd no longer knows its own.
+        several times appears once, and without what was there before. A deletion in it bears ``revision``, since etcd
+        no longer knows its own.
     """
 
     events: tuple[Event, ...]
@@ -86,17 +88,48 @@ class WatchPosition:
     :ivar told: the latest revision of the store that the watch was told of.
     """
 
+    __slots__ = ("_cluster_id", "_first_revision", "_fragments", "next_revision", "told")
+
     def __init__(self, start_revision: int) -> None:
         self.next_revision = start_revision
-        self._cluster_id = 0
         self.told = 0
+        self._first_revision = start_revision
+        self._cluster_id = 0
         self._fragments: list[Event] = []
+
+    @property
+    def start_revision(self) -> int:
+        """
+        The revision to ask etcd for. Where the next one comes after others it is the one before it, of which nothing
+        is delivered again.
+
+        An etcd that has compacted its history exactly to the next one may have forgotten what was deleted in it, and
+        would go on without a word (3.4.23 and 3.5.1 do). Of the one before it says that it is compacted.
+        """
+        return self.next_revision - 1 if self.next_revision > self._first_revision else self.next_revision
 
     def reread(self, revision: int) -> None:
         """All keys of the watch were read, as they are at this revision: what comes after it is wanted next."""
         self._fragments.clear()
         self.next_revision = revision + 1
         self.told = revision
+
+    def found(self, cluster_id: int, revision: int, *, since: int) -> ClusterChanged | None:
+        """
+        What is wrong, if anything is, where this cluster as a whole, and not one member, has this revision.
+
+        :param since: what the watch had been told when the cluster was asked.
+        """
+        if self._is_other(cluster_id):
+            return ClusterChanged(self._cluster_id, cluster_id)
+        if revision < since:
+            return HistoryReplaced(since, revision)
+        self._cluster_id = cluster_id
+        return None
+
+    def _is_other(self, cluster_id: int) -> bool:
+        # What has none was never with a cluster, or says nothing of it.
+        return cluster_id not in (0, self._cluster_id) and self._cluster_id != 0
 
     def broke(self) -> None:
         """The stream ended; what it had not delivered whole will come again."""
@@ -105,7 +138,7 @@ class WatchPosition:
     def received(self, response: WatchResponse) -> Step | None:
         """Take one answer for this watch."""
         header = response.header
-        if self._cluster_id not in (0, header.cluster_id) and header.cluster_id:
+        if self._is_other(header.cluster_id):
             return Over(ClusterChanged(self._cluster_id, header.cluster_id))
         if response.canceled:
             return self._cancelled(response)
@@ -122,7 +155,7 @@ class WatchPosition:
             # A start revision in the future; and nothing is progress of what was never confirmed, or is not yet whole.
             return None
         self.next_revision = header.revision + 1
-        self.told = header.revision
+        self.told = max(self.told, header.revision)
         return Delivered(WatchBatch((), header.revision))
 
     def _events(self, response: WatchResponse) -> Step | None:

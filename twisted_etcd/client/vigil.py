@@ -61,4 +61,5 @@ class Vigil:
     def _tell(self, condition: Condition, endpoint: Endpoint) -> None:
         # What one of them does about it can attach or detach others.
         for stream in tuple(self._attached.get(endpoint, ())):
-            stream.member_is(condition)
+            if stream in self._attached.get(endpoint, ()):
+                stream.member_is(condition)

@@ -75,6 +75,7 @@ class EmbeddedEtcd(Service):
     :param on_restart: is called each time that it answers again after a death.
     :param on_spawn: is called each time that a process has been started: its ``pid`` and its ports are known then.
     :param revive: whether it is started again after a death; where not, that is for ``startService`` to do.
+    :ivar start_timeout: as given; may be changed, for the starts to come.
     :ivar restarts: how often it answered again after a death.
     :ivar version: etcd's version, once it has answered; "" before.
     """
@@ -100,6 +101,7 @@ class EmbeddedEtcd(Service):
         on_spawn: Callable[[], object] | None = None,
         revive: bool = True,
     ) -> None:
+        self.start_timeout = start_timeout
         self.restarts = 0
         self.version = ""
         self._reactor = reactor
@@ -111,7 +113,6 @@ class EmbeddedEtcd(Service):
         self._scheme = "https" if tls else "http"
         self._extra_args = tuple(extra_args)
         self._environ = environ
-        self._start_timeout = start_timeout
         self._stop_grace = stop_grace
         self._on_restart = on_restart
         self._on_spawn = on_spawn
@@ -274,7 +275,7 @@ class EmbeddedEtcd(Service):
             self._handle(Event.EXITED)
             return
         self.log.info("etcd is started as process {pid}: {endpoint}", pid=self._process.pid, endpoint=self.endpoint)
-        self._timer = self._reactor.callLater(self._start_timeout, self._overdue)
+        self._timer = self._reactor.callLater(self.start_timeout, self._overdue)
         self._probing = Deferred.fromCoroutine(self._until_it_answers(self._process))
         self._probing.addErrback(self._probing_failed)
         if self._on_spawn is not None:
@@ -302,7 +303,7 @@ class EmbeddedEtcd(Service):
             self.log.failure("what follows the start of etcd failed", failure)
 
     def _overdue(self) -> None:
-        self._why = f"it did not answer within {self._start_timeout:g} seconds"
+        self._why = f"it did not answer within {self.start_timeout:g} seconds"
         if self._problem:
             self._why += f" (the last question ended with {self._problem})"
         self._handle(Event.OVERDUE)

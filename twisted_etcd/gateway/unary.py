@@ -186,7 +186,7 @@ class UnaryCall(Generic[ResultT]):
     def _expired(self, reach: Reach) -> Exception:
         text = f"{self._rpc.name} got no answer within {self._timeout:g} s"
         if reach is Reach.NOT_SENT:
-            if self._last_answer is not None:
+            if self._last_answer is not None and not self._maybe_sent:
                 return self._last_answer
             if not self._maybe_sent and (self._tried or not self._repeatable):
                 return Unavailable(f"{text}, and was not sent", self._tried)

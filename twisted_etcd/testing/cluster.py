@@ -103,6 +103,15 @@ class EtcdCluster(Service):
     def __repr__(self) -> str:
         return f"<EtcdCluster of {', '.join(map(repr, self._members)) or 'no members'}>"
 
+    @property
+    def timeout(self) -> float:
+        """Seconds that anything may take that is waited for; may be changed, for what is asked for afterwards."""
+        return self._patience.timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        self._patience.timeout = seconds
+
     # --- its members -------------------------------------------------------------------------------------------------
 
     @property
@@ -462,4 +471,4 @@ async def _all(waiting: Iterable[Deferred[AnyT]]) -> list[AnyT]:
     for succeeded, result in results:
         if not succeeded:
             cast("Failure", result).raiseException()
-    return [cast("AnyT", result) for _, result in results]
+    return [result for _, result in results]

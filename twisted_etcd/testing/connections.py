@@ -304,6 +304,10 @@ class ProxiedConnection:
         if self._connecting is not None:
             self._connecting.cancel()
 
+    def hold(self) -> None:
+        """Read nothing more from its client, and pass nothing on, until it ends."""
+        self._client.producer.pauseProducing()
+
     def cut_after(self, count: int, direction: Direction = "answers") -> None:
         """Close it behind so many bytes from now."""
         for flow in self._flows(direction):

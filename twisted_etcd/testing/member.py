@@ -37,7 +37,7 @@ class ClusterMember:
     A member of an :class:`~twisted_etcd.testing.cluster.EtcdCluster`, which makes it.
 
     :ivar name: etcd's ``--name`` of it.
-    :ivar learner: whether it was added without a vote.
+    :ivar learner: whether it has no vote, as far as is known.
     :ivar id: etcd's number of it; 0 until it is known.
     :ivar proxy: stands before its client port: what it does to connections, ``endpoint`` does.
     :ivar isolated: whether it is cut off from the other members.
@@ -209,13 +209,13 @@ class ClusterMember:
             data_dir=self._directory,
             name=self.name,
             extra_args=(f"--advertise-client-urls={self.endpoint}", *arguments),
-            start_timeout=self._patience.timeout,
             on_spawn=self._spawned,
             revive=False,
         )
 
     def start(self) -> Deferred[None]:
         """Start its process; fires when it serves requests."""
+        self._server.start_timeout = self._patience.timeout
         self._server.startService()
         return self._server.when_ready()
 
@@ -249,8 +249,18 @@ class ClusterMember:
 
     def _spawned(self) -> None:
         ports = self._server.ports
-        self.proxy.target_port = ports.client
-        told = self._links.change(self.name, port=ports.peer, pid=self.pid or 0)
+        self._listens_at(ports.client, ports.peer)
+        self._server.when_exited().addCallback(self._exited)
+
+    def _exited(self, _how: str) -> None:
+        # One whose ports were taken has been started again at others by now.
+        if not self.running:
+            self._listens_at(0, 0)
+
+    def _listens_at(self, client_port: int, peer_port: int) -> None:
+        """Let the proxies lead there; while it is dead, its ports may become somebody else's."""
+        self.proxy.target_port = client_port
+        told = self._links.change(self.name, port=peer_port, pid=self.pid or 0)
         # Where the links are gone, whoever waits for this member hears that it cannot be reached.
         told.addErrback(_ignore)
 

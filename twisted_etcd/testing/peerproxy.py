@@ -56,24 +56,34 @@ class PeerProxy(FaultProxy):
     """
     Stands before the peer port of one member.
 
+    A connection that may not pass hangs, as it would behind a wire that is cut: one that was refused would be tried
+    again at once, for as long as the isolation lasts.
+
     :param lets_in: says of each connection whether it may pass.
     """
 
     def __init__(self, reactor: IProxyReactor, lets_in: Callable[[ProxiedConnection], bool]) -> None:
         super().__init__(reactor, _LOOPBACK, 0)
         self._lets_in = lets_in
+        self._hanging: set[ProxiedConnection] = set()
 
     def accepted(self, connection: ProxiedConnection) -> bool:
-        """A member has connected; False where it was turned away."""
-        if not self._lets_in(connection):
-            connection.reset()
-            return False
-        return super().accepted(connection)
+        """A member has connected; False where it is kept waiting."""
+        if self._lets_in(connection):
+            return super().accepted(connection)
+        self._hanging.add(connection)
+        connection.hold()
+        return False
 
-    def turn_out(self) -> None:
-        """Reset the connections that may not pass any more."""
+    def lost(self, connection: ProxiedConnection) -> None:
+        """Both sockets of a connection have gone."""
+        self._hanging.discard(connection)
+        super().lost(connection)
+
+    def judge_anew(self) -> None:
+        """Reset the connections that may not pass any more, and those that hang: they are tried again if wanted."""
         for connection in tuple(self.connections):
-            if not self._lets_in(connection):
+            if connection in self._hanging or not self._lets_in(connection):
                 connection.reset()
 
 
@@ -101,7 +111,7 @@ class PeerProxies:
                 self._proxies[link.name].startService()
             self._proxies[link.name].target_port = link.port
         for proxy in self._proxies.values():
-            proxy.turn_out()
+            proxy.judge_anew()
         return {name: proxy.port for name, proxy in self._proxies.items()}
 
     def _gate_of(self, name: str) -> Callable[[ProxiedConnection], bool]:

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.wire import LOOPBACK
+from twisted_etcd.testing.sockets import held_by
+
+
+@pytest.fixture
+def ports() -> Iterator[tuple[int, int]]:
+    """Both ends of a connection that this process has with itself: the one that connected, the one that accepted."""
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        listened: int = listening.getsockname()[1]
+        with socket.create_connection((LOOPBACK, listened)) as connecting:
+            accepted, _ = listening.accept()
+            with accepted:
+                yield connecting.getsockname()[1], listened
+
+
+def test_a_port_is_held_by_the_process_that_connected_from_it(ports: tuple[int, int]) -> None:
+    assert held_by(ports[0], [os.getpid()])
+    assert held_by(ports[1], [os.getpid()])
+
+
+def test_a_port_is_not_held_by_a_process_without_that_socket(ports: tuple[int, int]) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        assert not held_by(ports[0], [other.pid])
+        assert held_by(ports[0], [other.pid, os.getpid()])
+        other.communicate(b"\n")
+
+
+def test_a_port_that_nobody_holds_is_held_by_nobody() -> None:
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        port = listening.getsockname()[1]
+    assert not held_by(port, [os.getpid()])
+
+
+def test_a_process_that_has_ended_holds_nothing(ports: tuple[int, int]) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    assert not held_by(ports[0], [ended.pid])
+    assert not held_by(ports[0], [])
