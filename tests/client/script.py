@@ -232,13 +232,14 @@ class Scene:
         self,
         key: bytes = b"k",
         *,
+        range_end: bytes = b"",
         start_revision: int = 0,
         max_backlog: int = 1000,
         callback: Any = None,  # noqa: ANN401
         resync: bool = False,
     ) -> Watch:
         watch = Watch(repr(key), callback, max_backlog)
-        request = WatchCreateRequest(key=key, start_revision=start_revision)
+        request = WatchCreateRequest(key=key, range_end=range_end, start_revision=start_revision)
         reader = RangeReader(partial(self.gateway.unary, rpcs.RANGE), self.clock, self.gateway.random)
         feed = WatchFeed(self.carriers, reader, request, watch, resync=resync)
         watch.begin(feed)

@@ -130,6 +130,7 @@ class WatchFeed:
         elif isinstance(action, Leave):
             self._carriers.until(self._leave())
         elif isinstance(action, Finish):
+            self._ask_no_more()
             self._watch.finished(Failure(action.error))
         else:
             self._ask(action)

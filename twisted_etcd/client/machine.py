@@ -212,7 +212,8 @@ class WatchMachine:
 
     def _over(self, error: Exception) -> Actions:
         self.state = WatchState.OVER
-        return (Finish(error),)
+        # Also where it has no stream any more: it may still wait for an answer.
+        return (Leave(), Finish(error))
 
     def fell_behind(self) -> Actions:
         """Its consumer has too much to do."""
@@ -289,4 +290,4 @@ class WatchMachine:
         if self.state is not WatchState.CARRIED:
             return ()
         ended = self._position.found(cluster_id, revision, since=doubted)
-        return () if ended is None else (Leave(), *self._over(ended))
+        return () if ended is None else self._over(ended)

@@ -284,6 +284,6 @@ def _is_json(text: bytes) -> bool:
     """Whether a last line without its newline is whole: where the connection broke it may be a part."""
     try:
         msgspec.json.decode(text, type=msgspec.Raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return False
     return True

@@ -31,8 +31,11 @@ class Message(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         """The class and its fields, with neither texts nor bytes in it."""
-        fields = ", ".join(f"{name}={_harmless(getattr(self, name))}" for name in self.__struct_fields__)
-        return f"{type(self).__name__}({fields})"
+        return f"{type(self).__name__}({', '.join(f'{name}={shown}' for name, shown in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        # msgspec brings one of its own, by which rich's tracebacks and consoles would show what __repr__ hides.
+        return [(name, _harmless(getattr(self, name))) for name in self.__struct_fields__]
 
 
 class Request(Message, Generic[AnswerT], frozen=True):

@@ -45,7 +45,7 @@ from twisted_etcd.testing.peerlinks import PeerLinks
 
 AnyT = TypeVar("AnyT")
 
-#: So that a new leader is there within a second and a half; arguments that are given come after these, and win.
+#: So that a new leader is there within a second or two; arguments that are given come after these, and win.
 QUICK = ("--heartbeat-interval=50", "--election-timeout=500")
 #: Members come and go as soon as they are told to, and not only when all have been connected for five seconds.
 _AT_ONCE = ("--strict-reconfig-check=false",)

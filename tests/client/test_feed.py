@@ -1,0 +1,345 @@
+"""Several watches at once over the scripted gateway, with a model of etcd behind it, on each of their carriers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+
+from tests.client.model import INSIDE, OUTSIDE, RANGE, ModelConsumer, ModelEtcd, ModelMember, ServedWatch
+from tests.client.script import Call, Opening, Scene, ScriptedStream, outcome
+from twisted_etcd.client import rangereader
+from twisted_etcd.client.watch import Watch
+from twisted_etcd.errors import Compacted, EtcdError, Unavailable
+from twisted_etcd.gateway.checkups import Condition
+from twisted_etcd.schema.kv import RangeRequest, RangeResponse
+from twisted_etcd.schema.watch import WatchResponse
+
+HOSTS = ("one", "two")
+
+
+class ServedStream:
+    """The server's end of a stream: requests are read, and answers sent, when the script says so."""
+
+    def __init__(self, etcd: ModelEtcd, member: ModelMember, stream: ScriptedStream) -> None:
+        self.stream = stream
+        self._etcd = etcd
+        self._member = member
+        self._read = 0
+        self._watches: dict[int, ServedWatch] = {}
+
+    @property
+    def has_to_say(self) -> bool:
+        unread = self._read < len(self.stream.sent)
+        return unread or any(watch.is_behind for watch in self._watches.values())
+
+    def read_requests(self) -> None:
+        """Creations are answered in their order."""
+        while self.stream.is_open and self._read < len(self.stream.sent):
+            request = self.stream.sent[self._read]
+            self._read += 1
+            if request.create_request is not None:
+                created = request.create_request
+                # What a user asked for is 0 or 1.
+                watch = ServedWatch(self._etcd, self._member, created, first_revision=min(1, created.start_revision))
+                self._watches[created.watch_id] = watch
+                self._send(watch.say())
+            elif request.cancel_request is not None:
+                self._cancel(request.cancel_request.watch_id)
+            else:
+                self._progress()
+
+    def _cancel(self, watch_id: int) -> None:
+        if self._watches.pop(watch_id, None) is not None:
+            header = self._etcd.header(self._member.applied)
+            self._send(WatchResponse(header=header, watch_id=watch_id, canceled=True))
+
+    def _progress(self) -> None:
+        if self._watches and not any(watch.is_behind for watch in self._watches.values()):
+            self._send(next(iter(self._watches.values())).progress(watch_id=-1))
+
+    def say(self, number: int) -> None:
+        """Something of one watch."""
+        if self._watches:
+            chosen = list(self._watches)[number % len(self._watches)]
+            self._send(self._watches[chosen].say(number // 4 % 3 + 1, number // 16 % 3 + 1))
+            if self._watches[chosen].ended and not self._watches[chosen].has_more:
+                del self._watches[chosen]
+
+    def say_all(self) -> None:
+        while self.stream.is_open and self.has_to_say:
+            self.read_requests()
+            for watch_id, watch in tuple(self._watches.items()):
+                self._send(watch.say(9))
+                if watch.ended and not watch.has_more:
+                    self._watches.pop(watch_id, None)
+
+    def _send(self, response: WatchResponse | None) -> None:
+        if response is not None and self.stream.is_open:
+            self.stream.arrive(response)
+
+
+class Follower:
+    """A watch and the consumer that pulls from it."""
+
+    def __init__(self, watch: Watch, consumer: ModelConsumer) -> None:
+        self.watch = watch
+        self.consumer = consumer
+        self.ended: list[Any] = []
+        watch.ended.addBoth(self.ended.append)
+        watch.ready.addCallbacks(consumer.begins_after, lambda _: None)
+
+    def take_all(self) -> None:
+        while not self.ended:
+            waiting = self.watch.next()
+            if not waiting.called:
+                waiting.addErrback(lambda _: None)
+                waiting.cancel()
+                return
+            batch = outcome(waiting)
+            if isinstance(batch, Exception):
+                return
+            self.consumer.took(batch)
+
+
+class World:
+    """All of it."""
+
+    def __init__(self, own_streams: int) -> None:
+        self.scene = Scene(*HOSTS, own_streams=own_streams)
+        self.etcd = ModelEtcd(len(HOSTS))
+        self.followers: list[Follower] = []
+        self._streams: list[ServedStream] = []
+        #: Questions that were looked at, and the answer to each.
+        self._looked_at: list[tuple[Deferred[Any], RangeResponse | EtcdError]] = []
+        for number in range(4):
+            self.begin(number)
+
+    # --- for the clients --------------------------------------------------------------------------------------------
+
+    def begin(self, number: int) -> None:
+        if len(self.followers) < 6:
+            resync = number % 2 == 1
+            # What is there at revision 0 is known: nothing.
+            start = 1 if resync else number // 2 % 2
+            watch = self.scene.watch(
+                RANGE[0], range_end=RANGE[1], start_revision=start, resync=resync, max_backlog=number % 3 + 1
+            )
+            self.followers.append(Follower(watch, ModelConsumer(self.etcd, start, resync=resync)))
+
+    def take(self, number: int) -> None:
+        self.followers[number % len(self.followers)].take_all()
+
+    def stop(self, number: int) -> None:
+        if number % 8 == 0:
+            self.followers[number // 8 % len(self.followers)].watch.stop()
+
+    # --- for the servers --------------------------------------------------------------------------------------------
+
+    def nothing(self, _number: int) -> None:
+        """What a script is made shorter with."""
+
+    def put(self, number: int) -> None:
+        self.etcd.write([INSIDE[number % 3]])
+
+    def delete(self, number: int) -> None:
+        self.etcd.write([], [INSIDE[number % 3]])
+
+    def write_several(self, number: int) -> None:
+        self.etcd.write(INSIDE[: number % 4], INSIDE[number % 4 :])
+
+    def write_elsewhere(self, _number: int) -> None:
+        self.etcd.write([OUTSIDE])
+
+    def compact(self, number: int) -> None:
+        self.etcd.compact(self.etcd.head - number % 4)
+
+    def apply(self, number: int) -> None:
+        member = self.etcd.members[number % 2]
+        member.applied = min(self.etcd.head, member.applied + number // 2 % 4)
+
+    def open(self, number: int) -> None:
+        openings = self.scene.gateway.openings
+        if openings:
+            self._open(openings.pop(number % len(openings)))
+
+    def _open(self, opening: Opening) -> None:
+        member = self.etcd.members[HOSTS.index(opening.endpoint.host)]
+        stream = opening.succeed()
+        self._streams.append(ServedStream(self.etcd, member, stream))
+
+    def refuse(self, number: int) -> None:
+        openings = self.scene.gateway.openings
+        if openings:
+            openings.pop(number % len(openings)).fail(Unavailable("no stream"))
+
+    def read_requests(self, number: int) -> None:
+        if self._streams:
+            self._streams[number % len(self._streams)].read_requests()
+
+    def say(self, number: int) -> None:
+        if self._streams:
+            self._streams[number % len(self._streams)].say(number // 2)
+
+    def end(self, number: int) -> None:
+        if self._streams:
+            served = self._streams.pop(number % len(self._streams))
+            if served.stream.closed_from_here:
+                served.stream.finish_closing()
+            elif number // 8 % 2:
+                served.stream.lose()
+            else:
+                served.stream.arrive_error(14, "etcdserver: no leader")
+                served.stream.finish_closing()
+
+    def look(self, number: int) -> None:
+        calls = self.scene.gateway.calls
+        if calls:
+            self._look(calls.pop(number % len(calls)))
+
+    def _look(self, call: Call) -> None:
+        [request] = call.requests
+        assert isinstance(request, RangeRequest)
+        if not call.deferred.called:
+            self._looked_at.append((call.deferred, self._found(request)))
+
+    def _found(self, request: RangeRequest) -> RangeResponse | EtcdError:
+        try:
+            found = [kv for kv in self.etcd.read(request.revision) if kv.key >= request.key]
+        except EtcdError as error:
+            return error
+        header = self.etcd.header(self.etcd.head)
+        page = tuple(found[: request.limit]) if not request.count_only else ()
+        return RangeResponse(header=header, kvs=page, count=len(found), more=len(page) < len(found))
+
+    def answer(self, number: int) -> None:
+        if self._looked_at:
+            deferred, answer = self._looked_at.pop(number % len(self._looked_at))
+            if not deferred.called:
+                deferred.errback(answer) if isinstance(answer, EtcdError) else deferred.callback(answer)
+
+    def lose_answer(self, number: int) -> None:
+        calls = self.scene.gateway.calls
+        if calls and number % 2:
+            call = calls.pop()
+            if not call.deferred.called:
+                call.deferred.errback(Unavailable("etcd is away"))
+
+    def check_up(self, number: int) -> None:
+        """What the vigil hears."""
+        if self.scene.gateway.checkups:
+            endpoint, deferred = self.scene.gateway.checkups.pop()
+            trouble = "it has no leader" if number % 4 == 3 else ""
+            member_id = HOSTS.index(endpoint.host) + 1
+            deferred.callback(Condition(trouble=trouble, version="3.5.16", member_id=member_id))
+
+    def wait(self, number: int) -> None:
+        self.scene.clock.advance((0.05, 0.5, 1.0, 3.0, 6.0, 61.0)[number % 6])
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """No more faults: all must come now."""
+        for _ in range(30):
+            self._go_on()
+            self.scene.clock.advance(1)
+        for follower in self.followers:
+            if not follower.ended:
+                assert follower.consumer.missing(self.etcd.head) == []
+            else:
+                [reason] = follower.ended
+                if reason is not None:
+                    assert isinstance(reason.value, Compacted)
+                    assert reason.value.compact_revision > (follower.consumer.position or 0)
+
+    def _go_on(self) -> None:
+        gateway = self.scene.gateway
+        for member in self.etcd.members:
+            member.applied = self.etcd.head
+        while gateway.openings:
+            self.open(0)
+        while gateway.calls or self._looked_at:
+            self.look(0)
+            self.answer(0)
+        while gateway.checkups:
+            self.check_up(0)
+        for served in tuple(self._streams):
+            served.say_all()
+            if served.stream.closed_from_here:
+                served.stream.finish_closing()
+                self._streams.remove(served)
+        for follower in self.followers:
+            follower.take_all()
+
+    def stop_all(self) -> None:
+        """Nothing is left."""
+        stopping = [follower.watch.stop() for follower in self.followers]
+        stopped = self.scene.carriers.stop()
+        for _ in range(3):
+            self._go_on()
+        assert [outcome(each) for each in stopping] == [None] * len(stopping)
+        assert outcome(stopped) is None
+        assert self.scene.clock.getDelayedCalls() == []
+        assert self._streams == []
+
+
+Happening = Callable[[World, int], None]
+
+HAPPENINGS: tuple[Happening, ...] = (
+    World.nothing,
+    World.put,
+    World.put,
+    World.delete,
+    World.write_several,
+    World.write_elsewhere,
+    World.compact,
+    World.apply,
+    World.apply,
+    World.open,
+    World.open,
+    World.open,
+    World.refuse,
+    World.read_requests,
+    World.read_requests,
+    World.read_requests,
+    World.say,
+    World.say,
+    World.say,
+    World.say,
+    World.end,
+    World.look,
+    World.look,
+    World.answer,
+    World.answer,
+    World.lose_answer,
+    World.check_up,
+    World.check_up,
+    World.wait,
+    World.wait,
+    World.take,
+    World.take,
+    World.begin,
+    World.stop,
+)
+
+
+def play(world: World, script: bytes) -> None:
+    """Two bytes for each thing that happens."""
+    for what, number in zip(script[::2], script[1::2], strict=False):
+        HAPPENINGS[what % len(HAPPENINGS)](world, number)
+    world.settle()
+    world.stop_all()
+
+
+@pytest.mark.parametrize("own_streams", [99, 0, 2], ids=["own-streams", "shared", "both"])
+@settings(max_examples=400, deadline=None)
+@given(script=st.binary(min_size=240, max_size=240))
+def test_whatever_happens_each_watch_gets_all_in_order_or_says_why_not(own_streams: int, script: bytes) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        # So that few keys are several pages.
+        patch.setattr(rangereader, "PAGE", 1)
+        play(World(own_streams), script)
