@@ -16,12 +16,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.utils import getProcessOutputAndValue
 
 import twisted_etcd
+from tests.etcds import ONE_VERSION
 from tests.wire import Event, soon
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.daemon.hosting import make_services
 from twisted_etcd.daemon.settings import load
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.messaging.messages import Message
+from twisted_etcd.testing.cluster import EtcdCluster
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -53,6 +55,7 @@ def test_every_block_of_python_is_one_that_is_run_here() -> None:
         "TLSSettings(",
         "Application(",
         "class Prices",
+        "etcd_cluster.leader()",
     )
     assert sorted(re.findall(r"```python\n(.*?)```", README, re.DOTALL)) == sorted(
         block("python", each) for each in parts
@@ -92,6 +95,13 @@ async def test_the_endpoints_are_those_of_the_cluster(
     async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
         await run(block("python", "client.sync()"))["show"](client)
     assert capsys.readouterr().out == f"{etcd_server.endpoint} serves\n"
+
+
+@ONE_VERSION
+@ensureDeferred
+async def test_a_test_with_a_cluster(etcd_cluster: EtcdCluster) -> None:
+    test = run(block("python", "etcd_cluster.leader()"))["test_my_keys_outlive_a_leader"]
+    await soon(Deferred.fromCoroutine(test(etcd_cluster)))
 
 
 @ensureDeferred

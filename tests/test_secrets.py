@@ -101,8 +101,8 @@ async def test_nothing_secret_is_logged_raised_or_shown(fresh_etcd: FreshEtcd, e
     await users.set_up(server)
     proxy = proxy_before(server)
     found = everything
-    client = EtcdClient(reactor, proxy.endpoint, own_streams=1, **users.USER)
-    root = EtcdClient(reactor, server.endpoint, **users.ROOT)
+    client = EtcdClient(reactor, proxy.endpoint, own_streams=1, **cast("Any", users.USER))
+    root = EtcdClient(reactor, server.endpoint, **cast("Any", users.ROOT))
     await use(client, found)
     # Cut in the answer, before it, and not answered at all.
     for offset in (0, 20, 150):

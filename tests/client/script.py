@@ -42,17 +42,23 @@ class ScriptedStream(Stream):
     A stream whose server is the test.
 
     :ivar sent: what was sent on it, the requests of its opening included.
+    :ivar pings: how many pings were.
     """
 
     def __init__(self, endpoint: Endpoint, receiver: StreamReceiver, sent: list[WatchRequest]) -> None:
         super().__init__(endpoint.authority, receiver)
         self.sent = sent
+        self.pings = 0
 
     # --- for who uses it --------------------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> None:
         assert self.is_open
         self.sent.append(msgspec.json.decode(data, type=WatchRequest, strict=False))
+
+    def ping(self) -> None:
+        assert self.is_open
+        self.pings += 1
 
     def pause(self) -> None:
         raise NotImplementedError
