@@ -26,11 +26,11 @@ from twisted_etcd.schema.common import Message, ResponseHeader
 from twisted_etcd.schema.kv import Event, KeyValue
 from twisted_etcd.schema.watch import WatchCreateRequest, WatchRequest, WatchResponse
 
-_CLUSTER = 5
+CLUSTER = 5
 
 
 def header(revision: int) -> ResponseHeader:
-    return ResponseHeader(cluster_id=_CLUSTER, member_id=1, revision=revision)
+    return ResponseHeader(cluster_id=CLUSTER, member_id=1, revision=revision)
 
 
 def events(*revisions: int) -> tuple[Event, ...]:

@@ -314,6 +314,29 @@ def test_the_last_ones_that_are_not_answered_leave_nothing_behind(scene: Scene) 
     assert scene.gateway.openings == []
 
 
+def test_whatever_comes_meanwhile_gives_the_answers_time(scene: Scene) -> None:
+    stream, [first, _] = open_with(scene, 2)
+    stopping = settled(first.stop())
+    scene.watch(b"new")
+    for revision in (11, 12, 13):
+        # An etcd that has much to send.
+        scene.clock.advance(2)
+        stream.deliver(revision, watch_id=2)
+    assert (stopping, stream.closed_from_here) == ([], False)
+    stream.confirm_end(1)
+    stream.confirm(3)
+    assert (stopping, scene.waits) == ([None], [])
+
+
+def test_the_carriers_stop_when_a_cancellation_that_nobody_waits_for_is_answered(scene: Scene) -> None:
+    stream, [first, _] = open_with(scene, 2)
+    first.stop()
+    stopped = settled(scene.carriers.stop())
+    assert stopped == []
+    stream.confirm_end(1)
+    assert stopped == [None]
+
+
 # --- in the middle of things ----------------------------------------------------------------------------------------
 
 

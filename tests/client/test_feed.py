@@ -1,9 +1,9 @@
-"""Several watches at once over the scripted gateway, with a model of etcd behind it, on each of their carriers."""
+"""What is done for a watch: by itself, and for several at once with a model of etcd behind the scripted gateway."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -11,15 +11,184 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from tests.client.model import INSIDE, OUTSIDE, RANGE, ModelConsumer, ModelEtcd, ModelMember, ServedWatch
-from tests.client.script import Call, Opening, Scene, ScriptedStream, outcome
+from tests.client.script import CLUSTER, Call, Opening, Scene, ScriptedStream, header, outcome, revisions
+from tests.guards import LoggedErrors
 from twisted_etcd.client import rangereader
 from twisted_etcd.client.watch import Watch
-from twisted_etcd.errors import Compacted, EtcdError, Unavailable
+from twisted_etcd.errors import (
+    ClusterChanged,
+    Compacted,
+    EtcdError,
+    HistoryReplaced,
+    NotEtcd,
+    PermissionDenied,
+    TLSFailed,
+    Unavailable,
+)
 from twisted_etcd.gateway.checkups import Condition
-from twisted_etcd.schema.kv import RangeRequest, RangeResponse
+from twisted_etcd.schema.common import ResponseHeader
+from twisted_etcd.schema.kv import KeyValue, RangeRequest, RangeResponse
 from twisted_etcd.schema.watch import WatchResponse
 
 HOSTS = ("one", "two")
+
+
+AWAY = Unavailable("etcd is away")
+DENIED = PermissionDenied(7, "etcdserver: permission denied")
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene(own_streams=9)
+
+
+def found(revision: int, *kvs: KeyValue, cluster_id: int = CLUSTER) -> RangeResponse:
+    return RangeResponse(header=ResponseHeader(cluster_id=cluster_id, revision=revision), kvs=kvs)
+
+
+def asked(scene: Scene) -> list[RangeRequest]:
+    """What is being asked beside the streams."""
+    requests = [request for call in scene.gateway.calls if not call.deferred.called for request in call.requests]
+    assert all(isinstance(request, RangeRequest) for request in requests)
+    return cast("list[RangeRequest]", requests)
+
+
+# --- keys are read --------------------------------------------------------------------------------------------------
+
+
+def test_a_watch_that_is_to_resync_reads_its_keys_before_all(scene: Scene) -> None:
+    watch = scene.watch(resync=True)
+    assert scene.gateway.openings == []
+    [request] = asked(scene)
+    assert (request.key, request.keys_only, request.revision) == (b"k", True, 0)
+    scene.gateway.take_call().deferred.callback(found(10))
+    stream = scene.open_next()
+    # What happened since it was read is wanted, and no revision after the one read is left to chance.
+    assert stream.created[0].start_revision == 10
+    stream.confirm(revision=12)
+    stream.deliver(11)
+    assert revisions(watch) == [11]
+
+
+def test_stopped_while_it_reads_it_reads_no_more(scene: Scene) -> None:
+    for error in (None, AWAY):
+        watch = scene.watch(resync=True)
+        if error is not None:
+            scene.gateway.take_call().deferred.errback(error)
+        assert outcome(watch.stop()) is None
+        assert asked(scene) == []
+        assert scene.clock.getDelayedCalls() == []
+        scene.gateway.calls.clear()
+    assert scene.gateway.openings == []
+
+
+def test_a_reading_that_is_refused_ends_the_watch(scene: Scene) -> None:
+    for error in (DENIED, NotEtcd("no etcd"), TLSFailed("no certificate")):
+        watch = scene.watch(resync=True)
+        scene.gateway.take_call().deferred.errback(error)
+        assert outcome(watch.ready) is error
+        assert scene.clock.getDelayedCalls() == []
+
+
+def resyncing(scene: Scene, **options: Any) -> Watch:  # noqa: ANN401
+    """A watch that has to read again what is there."""
+    watch = scene.watch(resync=True, **options)
+    scene.gateway.take_call().deferred.callback(found(10, KeyValue(key=b"k", mod_revision=3)))
+    stream = scene.open_next()
+    stream.confirm(revision=10)
+    stream.arrive(WatchResponse(header=header(20), canceled=True, compact_revision=15))
+    assert stream.closed_from_here
+    stream.finish_closing()
+    return watch
+
+
+def test_what_no_longer_serves_as_an_etcd_did_so_once_and_is_waited_for(scene: Scene) -> None:
+    watch = resyncing(scene)
+    scene.gateway.take_call().deferred.errback(NotEtcd("a proxy without its etcd"))
+    scene.clock.advance(1)
+    scene.gateway.take_call().deferred.callback(found(20))
+    batch = outcome(watch.next())
+    assert (batch.resync, [event.kv.key for event in batch.events]) == (True, [b"k"])
+
+
+def test_a_callback_can_stop_its_watch_at_the_difference(scene: Scene) -> None:
+    stopping: list[Deferred[None]] = []
+    watch = resyncing(scene, callback=lambda _: stopping.append(watch.stop()))
+    scene.gateway.take_call().deferred.callback(found(20))
+    assert [outcome(each) for each in stopping] == [None]
+    assert (scene.gateway.openings, scene.clock.getDelayedCalls()) == ([], [])
+
+
+def test_a_difference_that_is_too_much_keeps_the_watch_off_its_stream_until_it_is_taken(scene: Scene) -> None:
+    watch = resyncing(scene, max_backlog=1)
+    kvs = [KeyValue(key=b"k", mod_revision=revision) for revision in (16, 17)]
+    scene.gateway.take_call().deferred.callback(found(20, *kvs))
+    assert scene.gateway.openings == []
+    assert len(outcome(watch.next()).events) == 2
+    assert scene.open_next().created[0].start_revision == 20
+
+
+def test_another_cluster_that_is_read_ends_the_watch(scene: Scene) -> None:
+    watch = resyncing(scene)
+    scene.gateway.take_call().deferred.callback(found(20, cluster_id=CLUSTER + 1))
+    assert type(outcome(watch.ended)) is ClusterChanged
+
+
+# --- members that are behind ----------------------------------------------------------------------------------------
+
+
+def behind(scene: Scene) -> tuple[Watch, ScriptedStream]:
+    """A watch that was told of revision 20 and is now on a member that has 15."""
+    watch = scene.watch()
+    stream = scene.open_next()
+    stream.confirm(revision=20)
+    assert asked(scene) == []
+    stream.lose()
+    stream = scene.open_next()
+    stream.confirm(revision=15)
+    return watch, stream
+
+
+def test_a_member_that_lags_does_not_end_a_watch(scene: Scene) -> None:
+    watch, stream = behind(scene)
+    call = scene.gateway.take_call()
+    # The cluster was asked before what comes now.
+    stream.deliver(21, 22)
+    call.deferred.callback(found(20))
+    stream.deliver(23)
+    assert revisions(watch) == [21, 22, 23]
+
+
+def test_a_history_that_was_replaced_does(scene: Scene) -> None:
+    watch, stream = behind(scene)
+    scene.gateway.take_call().deferred.callback(found(15))
+    error = outcome(watch.ended)
+    assert isinstance(error, HistoryReplaced)
+    assert (error.before, error.now) == (20, 15)
+    assert stream.closed_from_here
+
+
+def test_while_the_cluster_cannot_be_asked_the_watch_goes_on(scene: Scene, logged_errors: LoggedErrors) -> None:
+    watch, stream = behind(scene)
+    for _ in range(3):
+        scene.gateway.take_call().deferred.errback(AWAY)
+        scene.clock.advance(1)
+    scene.gateway.take_call().deferred.errback(DENIED)
+    assert asked(scene) == []
+    stream.deliver(21)
+    assert revisions(watch) == [21]
+    assert logged_errors.left() == []
+
+
+def test_a_watch_that_ends_asks_no_longer(scene: Scene) -> None:
+    watch, stream = behind(scene)
+    scene.gateway.take_call().deferred.errback(AWAY)
+    stream.arrive(WatchResponse(header=header(20), canceled=True, compact_revision=25))
+    assert isinstance(outcome(watch.ended), Compacted)
+    assert scene.clock.getDelayedCalls() == []
+
+
+# --- whatever happens -----------------------------------------------------------------------------------------------
 
 
 class ServedStream:
@@ -286,6 +455,8 @@ class World:
     def stop_all(self) -> None:
         """Nothing is left."""
         stopping = [follower.watch.stop() for follower in self.followers]
+        asked = [call.deferred for call in self.scene.gateway.calls] + [deferred for deferred, _ in self._looked_at]
+        assert all(deferred.called for deferred in asked)
         stopped = self.scene.carriers.stop()
         for _ in range(3):
             self._go_on()

@@ -9,6 +9,7 @@ from twisted_etcd.client.position import Created, Delivered, Interrupted, Over, 
 from twisted_etcd.errors import (
     ClusterChanged,
     Compacted,
+    HistoryReplaced,
     InvalidAuthToken,
     NoLeader,
     PermissionDenied,
@@ -61,6 +62,49 @@ def test_what_came_before_is_not_delivered_again() -> None:
     assert position.received(WatchResponse(header=header(12), events=(event(11),))) is None
     step = position.received(WatchResponse(header=header(12), events=(event(11), event(12))))
     assert step == Delivered(WatchBatch((event(12),), 12))
+
+
+def test_etcd_is_asked_for_the_last_revision_that_is_known_and_not_for_less_than_was_wanted() -> None:
+    position = WatchPosition(5)
+    assert position.start_revision == 5
+    position.received(created(10))
+    assert position.start_revision == 5
+    position.received(WatchResponse(header=header(10), events=(event(7),)))
+    assert position.start_revision == 7
+    # Of which nothing is delivered again.
+    assert position.received(WatchResponse(header=header(10), events=(event(7), event(7, 1)))) is None
+    position.reread(20)
+    assert position.start_revision == 20
+    assert WatchPosition(0).start_revision == 0
+
+
+def test_a_member_behind_what_was_told_is_noted_by_whatever_told_of_it() -> None:
+    for told in (
+        created(20),
+        WatchResponse(header=header(20)),
+        WatchResponse(header=header(20), events=(event(20),)),
+    ):
+        position = WatchPosition(0)
+        position.received(created(10))
+        position.received(told)
+        position.broke()
+        assert position.received(created(19)) == Created(19, behind=True)
+        # It has caught up, and then there is another one.
+        position.received(WatchResponse(header=header(20)))
+        assert position.received(created(20)) == Created(20)
+        assert position.received(created(19)) == Created(19, behind=True)
+
+
+def test_what_the_cluster_as_a_whole_says_is_compared_with_what_was_told_when_it_was_asked() -> None:
+    position = WatchPosition(0)
+    position.received(created(10))
+    assert position.found(CLUSTER, 10, since=10) is None
+    replaced = position.found(CLUSTER, 9, since=10)
+    assert isinstance(replaced, HistoryReplaced)
+    assert (replaced.before, replaced.now) == (10, 9)
+    changed = position.found(78, 99, since=10)
+    assert type(changed) is ClusterChanged
+    assert (changed.before, changed.now) == (CLUSTER, 78)
 
 
 def test_a_fragment_waits_for_the_rest_and_is_forgotten_where_the_stream_breaks() -> None:

@@ -207,11 +207,21 @@ def test_a_binary_without_a_slash_is_a_name_on_path(tmp_path: Path) -> None:
 
 
 def test_no_password_is_in_any_repr(tmp_path: Path) -> None:
-    text = "etcd: {auth: {username: u, password: hunter2}}\nservices: [{class: a.B, settings: {token: hunter2}}]"
+    text = """
+etcd: {auth: {username: u, password: hunter2}}
+register: [{name: shop, address: "h:1", metadata: {key: hunter2}}]
+services: [{class: a.B, settings: {token: hunter2}}]
+"""
     settings = read(tmp_path, text)
-    assert "hunter2" not in repr(settings)
-    assert "AuthSettings(username='u', password=(set))" in repr(settings)
-    assert "HostSettings(path='a.B', name=None, settings=(token))" in repr(settings)
+    assert settings.register[0].metadata == {"key": "hunter2"}
+    shown = repr(settings)
+    for part in (settings.etcd.auth, *settings.register, *settings.services):
+        assert part is not None
+        shown += repr(part.__rich_repr__())
+    assert "hunter2" not in shown
+    assert "AuthSettings(username='u', password=<hidden>)" in shown
+    assert "metadata={'key': <hidden>}" in shown
+    assert "settings={'token': <hidden>}" in shown
 
 
 # --- the command line -----------------------------------------------------------------------------------------------

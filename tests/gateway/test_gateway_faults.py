@@ -16,6 +16,7 @@ from tests.gateway.servers import BOTH, Asked, always, http_answer, until_closed
 from tests.wire import Listener, soon
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.errors import DeadlineExceeded, OutcomeUnknown, RequestFailed, Unavailable
+from twisted_etcd.gateway.endpointset import EndpointState
 from twisted_etcd.gateway.gateway import Gateway
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.kv import PutRequest, RangeRequest
@@ -179,11 +180,15 @@ async def test_a_server_that_hangs_exceeds_the_deadline_and_costs_its_connection
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_that_is_too_slow_exceeds_the_deadline(way: Way) -> None:
+async def test_a_body_that_is_too_slow_exceeds_the_deadline_and_costs_its_connection(way: Way) -> None:
     await way.direct.unary(rpcs.PUT, PutRequest(key=way.key, value=b"x" * 500_000))
     way.proxy.limit(100_000)
+    connected = way.proxy.next_connection()
     assert type(await failure(way.get(SHORT))) is DeadlineExceeded
-    await until_closed(way.gateway)
+    # The member said that it is well, and the connection on which it did so is kept.
+    connection = await connected
+    while connection in way.proxy.connections:
+        await way.direct.unary(rpcs.RANGE, RangeRequest(key=b"a"))
 
 
 @pytest_twisted.ensureDeferred
@@ -370,12 +375,32 @@ async def test_what_went_wrong_is_told_for_each_endpoint(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_hung_endpoint_is_left_within_one_request(
-    etcd_server: EmbeddedEtcd, make_gateway: MakeGateway, make_proxy: MakeProxy
+async def test_a_hung_endpoint_costs_a_read_its_share_and_is_left_by_what_follows(
+    etcd_server: EmbeddedEtcd, make_gateway: MakeGateway, make_proxy: MakeProxy, prefix: str
 ) -> None:
     proxy = make_proxy(etcd_server.endpoint)
     proxy.swallow()
-    gateway = make_gateway(proxy.endpoint, etcd_server.endpoint, request_timeout=SHORT)
-    read = RangeRequest(key=b"a")
-    assert type(await failure(gateway.unary(rpcs.RANGE, read))) is DeadlineExceeded
-    await gateway.unary(rpcs.RANGE, read)
+    gateway = make_gateway(proxy.endpoint, etcd_server.endpoint, request_timeout=1.0)
+    await gateway.unary(rpcs.RANGE, RangeRequest(key=b"a"))
+    await soon(gateway.checkup(gateway.endpoints[0]))
+    left, used = gateway.endpoint_statuses
+    assert (left.state, used.state) == (EndpointState.FAILING, EndpointState.SERVING)
+    assert "did not answer within" in left.why
+    await gateway.unary(rpcs.PUT, PutRequest(key=prefix.encode()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_writes_that_wait_for_a_hung_member_hold_up_nothing_that_goes_to_another(
+    etcd_server: EmbeddedEtcd, make_gateway: MakeGateway, make_proxy: MakeProxy, prefix: str
+) -> None:
+    proxy = make_proxy(etcd_server.endpoint)
+    proxy.swallow()
+    gateway = make_gateway(proxy.endpoint, etcd_server.endpoint, request_timeout=2.0, max_connections=5)
+    put = PutRequest(key=prefix.encode())
+    sent: list[Any] = []
+    putting = [gateway.unary(rpcs.PUT, put).addErrback(sent.append) for _ in range(5)]
+    # These have no turn there, and so may go elsewhere.
+    await soon(gatherResults([gateway.unary(rpcs.PUT, put) for _ in range(20)]))
+    assert sent == []
+    await soon(gatherResults(putting))
+    assert [type(failed.value) for failed in sent] == [OutcomeUnknown] * 5

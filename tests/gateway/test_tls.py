@@ -450,7 +450,7 @@ async def test_a_body_that_is_too_slow_for_the_deadline_costs_its_connection_at_
     proxy.limit(100_000, "answers")
     with pytest.raises(DeadlineExceeded):
         await gateway.unary(rpcs.RANGE, RangeRequest(key=b"large"), timeout=0.15)
-    await until_closed(gateway)
+    await until_closed(gateway, but=1)
 
 
 @pytest_twisted.ensureDeferred

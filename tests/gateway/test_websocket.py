@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import struct
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -715,6 +716,31 @@ def test_messages_in_any_fragments_cut_anywhere_arrive_whole(messages: list[list
     assert [message.decode() for message in recorder.messages] == ["".join(fragments) for fragments in messages]
     endpoint.protocol.connectionLost(Failure(CancelledError()))
     assert len(recorder.ends) == 1
+
+
+def test_a_message_of_endless_empty_fragments_takes_no_memory() -> None:
+    endpoint = _InMemory()
+    recorder = Recorder()
+    open_websocket(
+        cast("Any", endpoint), host="h", path="/v3/watch", receiver=recorder, clock=Clock(), handshake_timeout=1
+    )
+    peer = WebSocketPeer()
+    peer.data += endpoint.transport.value()  # type: ignore[no-untyped-call]
+    endpoint.protocol.dataReceived(peer.answer() + b"\x01\x01x")
+    fragments = b"\x00\x00" * 1000
+    endpoint.protocol.dataReceived(fragments)
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            endpoint.protocol.dataReceived(fragments)
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # A place in a list for each would be 80 KB.
+    assert grown < 20_000
+    endpoint.protocol.dataReceived(b"\x80\x01y")
+    assert recorder.messages == [b"xy"]
+    endpoint.protocol.connectionLost(Failure(CancelledError()))
 
 
 # --- messages -------------------------------------------------------------------------------------------------------

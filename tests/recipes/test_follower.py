@@ -16,6 +16,7 @@ from twisted_etcd.client.watch import Watch
 from twisted_etcd.errors import (
     ClusterChanged,
     Compacted,
+    HistoryReplaced,
     PermissionDenied,
     ServiceStopped,
     TwistedEtcdError,
@@ -70,16 +71,21 @@ def followed() -> Followed:
 # --- following ------------------------------------------------------------------------------------------------------
 
 
-def test_it_watches_from_the_revision_after_the_one_that_it_read(followed: Followed) -> None:
+def test_it_watches_from_the_revision_that_it_read_and_tells_what_comes_after_it(followed: Followed) -> None:
     assert peek(followed.loaded) is PENDING
     asked = followed.etcd.asked[0]
     assert (asked.args, asked.options) == (("p/",), {"prefix": True})
     followed.loads(7, kv("p/a", "1", 3))
     assert result_of(followed.loaded) is None
     [(_, options, _)] = followed.etcd.watches
-    assert options == {"start_revision": 8, "prefix": True}
+    # An etcd that has compacted exactly to the next one can have forgotten what was deleted in it.
+    assert options == {"start_revision": 7, "prefix": True}
+    followed.watch.deliver(batch(put_event("p/a", "1", 7)))
     assert followed.values == {b"p/a": b"1"}
     assert followed.told == []
+    followed.watch.deliver(batch(delete_event("p/a", 8)))
+    assert followed.values == {}
+    assert len(followed.told) == 1
 
 
 def test_what_comes_is_there_before_it_is_told_and_has_its_old_and_new_value(followed: Followed) -> None:
@@ -100,7 +106,7 @@ def test_progress_without_events_tells_nothing(followed: Followed) -> None:
     assert followed.told == []
 
 
-@pytest.mark.parametrize("error", [COMPACTED, ClusterChanged(1, 2)])
+@pytest.mark.parametrize("error", [COMPACTED, ClusterChanged(1, 2), HistoryReplaced(30, 20)])
 def test_where_the_past_is_gone_it_reads_again_and_tells_the_difference(
     followed: Followed, error: TwistedEtcdError
 ) -> None:
@@ -108,7 +114,7 @@ def test_where_the_past_is_gone_it_reads_again_and_tells_the_difference(
     followed.watch_ends(error)
     followed.loads(20, kv("p/a", "1", 3), kv("p/c", "new", 18), kv("p/d", "4", 19))
     assert len(followed.etcd.watches) == 2
-    assert followed.etcd.watches[1][1]["start_revision"] == 21
+    assert followed.etcd.watches[1][1]["start_revision"] == 20
     [told] = followed.told
     assert [(c.key, c.old and c.old.value, c.new and c.new.value, c.revision) for c in told] == [
         (b"p/b", b"2", None, 20),

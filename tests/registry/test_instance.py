@@ -12,6 +12,12 @@ from twisted_etcd.registry.instance import Instance, decode_instance, encode_ins
 FULL = Instance(address="10.0.0.7", port=80, tags=("eu", "new"), metadata={"v": "7"}, weight=3, id="shop-1")
 
 
+def test_the_repr_of_an_instance_names_its_metadata_and_shows_none_of_it() -> None:
+    instance = Instance(address="h", port=1, metadata={"password": "open-sesame"})
+    assert repr(instance) == "Instance(address='h', port=1, metadata={'password': <hidden>}, id='h:1')"
+    assert "sesame" not in repr(instance.__rich_repr__())
+
+
 def test_our_json_has_the_fields_that_the_layout_names() -> None:
     assert json.loads(encode_instance(FULL)) == {
         "address": "10.0.0.7",

@@ -20,16 +20,19 @@ class Backlog:
     :param max_bytes: how many bytes of keys and values, those before each event included.
     """
 
+    __slots__ = ("_batches", "_bytes", "_events", "_max_bytes", "_max_events")
+
     def __init__(self, max_events: int, max_bytes: int = MAX_BACKLOG_BYTES) -> None:
         self._max_events = max_events
         self._max_bytes = max_bytes
-        self._batches: deque[tuple[WatchBatch, int]] = deque()
+        #: None while nothing waits, as in most of a client's many watches at most times: an empty deque is not small.
+        self._batches: deque[tuple[WatchBatch, int]] | None = None
         self._events = 0
         self._bytes = 0
 
     def __len__(self) -> int:
         """How many batches wait."""
-        return len(self._batches)
+        return len(self._batches or ())
 
     @property
     def is_too_long(self) -> bool:
@@ -39,20 +42,28 @@ class Backlog:
     def append(self, batch: WatchBatch) -> None:
         """Something arrived."""
         size = _size(batch)
+        if self._batches is None:
+            self._batches = deque()
         self._batches.append((batch, size))
         self._events += max(1, len(batch.events))
         self._bytes += size
 
     def take(self) -> WatchBatch:
-        """The oldest batch."""
-        batch, size = self._batches.popleft()
+        """
+        The oldest batch.
+
+        :raises IndexError: where there is none.
+        """
+        batch, size = (self._batches or deque()).popleft()
+        if not self._batches:
+            self._batches = None
         self._events -= max(1, len(batch.events))
         self._bytes -= size
         return batch
 
     def clear(self) -> None:
         """Drop all of it."""
-        self._batches.clear()
+        self._batches = None
         self._events = self._bytes = 0
 
 

@@ -107,7 +107,8 @@ class EtcdClient(Service):
     :param tls: how to speak TLS with ``https`` endpoints; endpoints without a scheme are ``https`` where it is given.
     :param connect_timeout: seconds that a connection may take to come about.
     :param request_timeout: seconds that a request may take in all, unless it brings its own ``timeout``.
-    :param max_connections: how many requests are on the wire at a time; the rest wait within their deadline.
+    :param max_connections: how many requests are on the wire to one endpoint at a time; the rest wait within their
+        deadline.
     :param own_streams: how many watches get connections of their own before the others share one.
     :param auto_sync: seconds between two looks at etcd's list of members, as :meth:`sync` takes; 0 for none.
     :param stop_timeout: seconds that ``stopService`` gives leases to be revoked and watches to be cancelled.
@@ -189,11 +190,14 @@ class EtcdClient(Service):
         Take the client URLs of the cluster's members for endpoints, in place of those that were given
         (``Cluster.MemberList``).
 
-        Learners and members that were never started are left out, and so are addresses at which no gateway of etcd's
-        answers; those are named in the log. Streams that are open stay where they are.
+        Learners and members that were never started are left out, and so are addresses at which something else answers
+        than this cluster's gateway; those are named in the log. A member that is away is taken. Streams that are open
+        stay where they are.
 
+        :param timeout: seconds for the list; ``request_timeout`` where it is None. New addresses are then tried, which
+            takes ``connect_timeout`` seconds at the most.
         :return: fires with the endpoints that are used from then on.
-        :raises Unavailable: where none of the addresses can be used; the endpoints stay as they are.
+        :raises Unavailable: where none of the addresses leads to a member; the endpoints stay as they are.
         """
         _check_timeout(timeout)
         check_reactor_thread("EtcdClient.sync", INSTEAD)

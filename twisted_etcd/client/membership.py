@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from ipaddress import ip_address
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from twisted_etcd.errors import InvalidSettings, ServiceStopped, TwistedEtcdError, Unavailable
+from twisted_etcd.gateway.checkups import Condition
 from twisted_etcd.gateway.endpoints import Endpoint, parse_endpoint
 from twisted_etcd.gateway.endpointset import EndpointStatus
 from twisted_etcd.gateway.gateway import Gateway
@@ -66,26 +67,39 @@ class Membership:
 
     async def sync(self, timeout: float | None) -> tuple[EndpointStatus, ...]:
         """See :meth:`twisted_etcd.client.client.EtcdClient.sync`."""
+        self._raise_if_stopped()
         response = await self._gateway.unary(rpcs.MEMBER_LIST, MemberListRequest(), timeout=timeout)
-        urls = client_urls(response.members)
         refused: dict[str, str] = {}
-        listed = [endpoint for url in urls if (endpoint := self._usable(url, refused)) is not None]
+        usable = [self._usable(url, refused) for url in client_urls(response.members)]
+        listed = tuple(dict.fromkeys(endpoint for endpoint in usable if endpoint is not None))
         new = [endpoint for endpoint in listed if endpoint not in self._gateway.endpoints]
         conditions = await gatherResults([self._gateway.checkup(endpoint) for endpoint in new])
-        for endpoint, condition in zip(new, conditions, strict=True):
-            if condition.stranger:
-                refused[str(endpoint)] = condition.trouble
+        self._raise_if_stopped()
+        found = dict(zip(new, conditions, strict=True))
+        ids = {member.ID for member in response.members}
+        for endpoint, condition in found.items():
+            why = condition.trouble if condition.stranger else _of_another_cluster(condition, ids)
+            if why:
+                refused[str(endpoint)] = why
         kept = [endpoint for endpoint in listed if str(endpoint) not in refused]
         for url, why in refused.items():
             self._log.warn("the address {url} of a member is not used: {why}", url=url, why=why)
-        if not kept:
+        # Addresses can be good inside the cluster's own network alone.
+        if all(endpoint in found and found[endpoint].trouble for endpoint in kept):
             msg = "no member has an address that can be used; the endpoints stay as they are"
-            raise Unavailable(msg, refused)
+            raise Unavailable(msg, refused | {str(endpoint): found[endpoint].trouble for endpoint in kept})
         self._gateway.use_endpoints(kept)
-        for endpoint, condition in zip(new, conditions, strict=True):
+        for endpoint, condition in found.items():
             if condition.trouble:
                 self._gateway.failed(endpoint, condition.trouble)
+            else:
+                self._gateway.served(endpoint)
         return self._gateway.endpoint_statuses
+
+    def _raise_if_stopped(self) -> None:
+        if self._stopped:
+            msg = "the client was stopped before it knew the cluster's members"
+            raise ServiceStopped(msg)
 
     @staticmethod
     def _usable(url: str, refused: dict[str, str]) -> Endpoint | None:
@@ -98,6 +112,12 @@ class Membership:
             refused[url] = "it is where the member listens, and no address; set etcd's --advertise-client-urls"
             return None
         return endpoint
+
+
+def _of_another_cluster(condition: Condition, ids: Container[int]) -> str:
+    if not condition.member_id or condition.member_id in ids:
+        return ""
+    return f"member {condition.member_id:x} answers there, which is none of this cluster's"
 
 
 def _is_unspecified(host: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Protocol
@@ -57,7 +56,7 @@ class Watch:
         self._backlog = Backlog(max_backlog)
         self._paused = False
         self._handing_on = False
-        self._waiting: deque[Deferred[WatchBatch]] = deque()
+        self._waiting: list[Deferred[WatchBatch]] = []
         self._reason: Failure | None = None
         self._ready: Moment[int] = Moment()
         self._ended: Moment[None] = Moment()
@@ -143,7 +142,7 @@ class Watch:
         if self._reason is not None:
             return
         if self._callback is None and self._waiting:
-            self._waiting.popleft().callback(batch)
+            self._waiting.pop(0).callback(batch)
             return
         self._backlog.append(batch)
         if self._callback is not None:
@@ -208,4 +207,4 @@ class Watch:
         else:
             self._ended.fail(reason)
         while self._waiting:
-            self._waiting.popleft().errback(Failure(reason.value))
+            self._waiting.pop(0).errback(Failure(reason.value))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from typing import ClassVar
 
-import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_etcd.client.client import EtcdClient
+from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.recipes.follower import Change, RangeFollower
 from twisted_etcd.schema.kv import KeyValue, PutResponse, RangeResponse
@@ -26,7 +27,7 @@ class ChangeType(str, enum.Enum):
     DELETED = "deleted"
 
 
-class ConfigChange(msgspec.Struct, frozen=True, kw_only=True):
+class ConfigChange(Discreet, frozen=True, kw_only=True):
     """
     One change of one configuration value.
 
@@ -34,14 +35,13 @@ class ConfigChange(msgspec.Struct, frozen=True, kw_only=True):
     :ivar revision: etcd's revision of the change.
     """
 
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"new_value", "old_value"})
+
     key: str
     new_value: bytes | None
     old_value: bytes | None
     change_type: ChangeType
     revision: int
-
-    def __repr__(self) -> str:
-        return f"ConfigChange({self.key!r}, {self.change_type.value}, revision {self.revision})"
 
 
 class ConfigFollower(RangeFollower):

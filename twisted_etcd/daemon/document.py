@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
-import msgspec
 import yaml
 
+from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import InvalidSettings
 
 #: A file with more values than this is refused: aliases of aliases can mean billions.
@@ -69,7 +69,7 @@ class Mistakes:
         return InvalidSettings("\n".join(text for _, _, text in sorted(self._found)))
 
 
-class Value(msgspec.Struct, frozen=True, kw_only=True):
+class Value(Discreet, frozen=True, kw_only=True):
     """
     One value of the file.
 
@@ -79,6 +79,9 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
     :ivar written: what stands in the file, where the environment changed that; None elsewhere.
     :ivar broken: whether a mistake was noted already, so that there is nothing to read.
     """
+
+    # Passwords are among them.
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"content", "written"})
 
     content: object
     path: str

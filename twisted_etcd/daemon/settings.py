@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
 from twisted_etcd.config.configuration import CONFIG_PREFIX, checked_key
 from twisted_etcd.daemon.document import Mistakes, read_document
 from twisted_etcd.daemon.section import Section
+from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.endpoints import Endpoint, parse_endpoints
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
@@ -29,14 +30,13 @@ _LONGEST_TIME = 24 * 60 * 60 * 1000
 _LONGEST_TTL = 9_000_000_000
 
 
-class AuthSettings(msgspec.Struct, frozen=True):
+class AuthSettings(Discreet, frozen=True):
     """Who the daemon is to etcd. Its ``repr`` is without the password."""
+
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"password"})
 
     username: str
     password: str
-
-    def __repr__(self) -> str:
-        return f"AuthSettings(username={self.username!r}, password=(set))"
 
 
 class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,22 +73,24 @@ class NodeSettings(msgspec.Struct, frozen=True):
     default_call_timeout: float = 10.0
 
 
-class RegisterSettings(msgspec.Struct, frozen=True, kw_only=True):
+class RegisterSettings(Discreet, frozen=True, kw_only=True):
     """
-    A service to keep registered while the daemon runs.
+    A service to keep registered while the daemon runs. Its ``repr`` names the metadata, and shows none of it.
 
     :ivar address: ``host:port``.
     :ivar ttl: seconds.
     """
 
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"metadata"})
+
     name: str
     address: str
     ttl: int = 10
     tags: tuple[str, ...] = ()
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
+class HostSettings(Discreet, frozen=True, kw_only=True):
     """
     A service of somebody's own to host. Its ``repr`` is without the values of its settings.
 
@@ -100,15 +102,14 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     :ivar lines: of the values in the file, by their path.
     """
 
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"settings"})
+
     path: str
     name: str | None = None
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = msgspec.field(default_factory=dict)
     file: str = ""
     key: str = ""
-    lines: dict[str, int] = {}
-
-    def __repr__(self) -> str:
-        return f"HostSettings(path={self.path!r}, name={self.name!r}, settings=({', '.join(self.settings)}))"
+    lines: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class EmbeddedSettings(msgspec.Struct, frozen=True, kw_only=True):

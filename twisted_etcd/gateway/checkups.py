@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -37,6 +37,9 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     member_id: int = 0
 
 
+_STOPPED = Condition(trouble="the client was stopped")
+
+
 class Checkups:
     """
     Asks members how they are (``Maintenance.Status``), and notes it in the set of endpoints.
@@ -62,9 +65,12 @@ class Checkups:
         #: For each question under way, those who wait for its answer.
         self._asked: dict[Endpoint, Moment[Condition]] = {}
         self._posting: set[Deferred[Reply]] = set()
+        self._stopped = False
 
     def of(self, endpoint: Endpoint) -> Deferred[Condition]:
         """How this member is: fires within the timeout."""
+        if self._stopped:
+            return succeed(_STOPPED)
         asked = self._asked.get(endpoint)
         if asked is None:
             asked = self._asked[endpoint] = Moment()
@@ -74,7 +80,8 @@ class Checkups:
         return asked.wait()
 
     def stop(self) -> None:
-        """End the questions under way; to be followed by the end of their connections."""
+        """End the questions under way, and ask no more; what their connections are at is left to their owner."""
+        self._stopped = True
         for posting in tuple(self._posting):
             posting.cancel()
 
@@ -88,15 +95,18 @@ class Checkups:
             return Condition(trouble=failed.why, stranger=failed.obstacle is not None)
         except NotEtcd as stranger:
             return Condition(trouble=stranger.tried[str(endpoint)], stranger=True)
-        except EtcdError:
-            # It may want a token for this; it lives.
-            return Condition()
+        except EtcdError as error:
+            # One that wants a token for this lives.
+            return Condition(trouble=str(error) if error.concerns_member else "")
         finally:
             self._posting.discard(posting)
         return Condition(trouble=_trouble(status), version=status.version, member_id=status.header.member_id)
 
     def _found(self, condition: Condition, endpoint: Endpoint) -> None:
-        if condition.trouble:
+        if self._stopped:
+            # It was not the member that ended the question.
+            condition = _STOPPED
+        elif condition.trouble:
             self._endpoints.failed(endpoint, condition.trouble)
         else:
             self._endpoints.served(endpoint)

@@ -7,9 +7,8 @@ This is the only module that knows how Twisted's HTTP client names its failures.
 from __future__ import annotations
 
 import enum
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
-import msgspec
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, DNSLookupError
@@ -23,6 +22,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import NotEtcd, TLSFailed
 from twisted_etcd.gateway.body import WholeBody
 from twisted_etcd.gateway.tls_errors import TLS_ERRORS, tls_obstacle, tls_words
@@ -56,7 +56,7 @@ class ExchangeFailed(Exception):
         self.obstacle = obstacle
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(Discreet, frozen=True):
     """
     A whole HTTP answer.
 
@@ -64,15 +64,14 @@ class Reply(msgspec.Struct, frozen=True):
     :ivar whole: False where the connection's end was the only sign that the body had ended.
     """
 
+    # It holds values and tokens.
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"body"})
+
     status: int
     content_type: str
     server: str
     body: bytes
     whole: bool
-
-    def __repr__(self) -> str:
-        # The body holds values and tokens.
-        return f"Reply({self.status}, {self.content_type!r}, <{len(self.body)} bytes>)"
 
 
 class _BodyFailed(Exception):

@@ -46,7 +46,7 @@ AnyT = TypeVar("AnyT")
 CONNECT_TIMEOUT = 3.0
 #: Seconds that a request may take, unless told otherwise.
 REQUEST_TIMEOUT = 5.0
-#: Connections that requests may use at a time; the others wait their turn within their deadline.
+#: Connections to one endpoint that requests may use at a time; the others wait their turn within their deadline.
 MAX_CONNECTIONS = 256
 #: Connections kept open between requests, for each endpoint.
 _KEPT_CONNECTIONS = 64
@@ -87,7 +87,8 @@ class Gateway:
     :param credentials: sent once for a token; None where etcd asks for none.
     :param connect_timeout: seconds that a connection may take to come about.
     :param request_timeout: seconds that a request may take in all, unless it brings its own.
-    :param max_connections: how many requests are on the wire at a time; the rest wait within their deadline.
+    :param max_connections: how many requests are on the wire to one endpoint at a time; the rest wait within their
+        deadline. Those that wait for a member that hangs hold up nothing that goes to another one.
     :param random: gives numbers from 0 up to 1; for the waits between attempts.
     """
 
@@ -118,12 +119,13 @@ class Gateway:
         self._exchange = Exchange(agent, reactor, _MAX_ANSWER)
         # Beside the turns: those may all be taken by requests to the very member that hangs.
         self._checkups = Checkups(
-            lambda endpoint, path, body: self._send(endpoint, path, "", body),
+            lambda endpoint, path, body: self._post(endpoint, path, "", body),
             self._endpoints,
             reactor,
             min(connect_timeout, request_timeout * _CHECKUP_SHARE),
         )
-        self._turns = DeferredSemaphore(max_connections)
+        self._max_connections = max_connections
+        self._turns: dict[Endpoint, DeferredSemaphore] = {}
         self._headers = ("", Headers({name: [value] for name, value in self._header_values("").items()}))
         self._calls: set[UnaryCall[Any]] = set()
         self._opening: set[Deferred[Any]] = set()
@@ -207,10 +209,13 @@ class Gateway:
 
         return call.start().addBoth(done)
 
-    def _post(self, endpoint: Endpoint, path: str, token: str, body: bytes) -> Deferred[Reply]:
-        return self._turns.run(self._send, endpoint, path, token, body)
+    def _turns_at(self, endpoint: Endpoint) -> DeferredSemaphore:
+        turns = self._turns.get(endpoint)
+        if turns is None:
+            turns = self._turns[endpoint] = DeferredSemaphore(self._max_connections)
+        return turns
 
-    def _send(self, endpoint: Endpoint, path: str, token: str, body: bytes) -> Deferred[Reply]:
+    def _post(self, endpoint: Endpoint, path: str, token: str, body: bytes) -> Deferred[Reply]:
         return Deferred.fromCoroutine(self._exchange.post(f"{endpoint}{path}", self._headers_with(token), body))
 
     # --- endpoints --------------------------------------------------------------------------------------------------
@@ -228,9 +233,14 @@ class Gateway:
     def use_endpoints(self, endpoints: Sequence[Endpoint]) -> None:
         """Go to these from now on; streams that are open elsewhere stay as long as they last."""
         self._endpoints.replace(endpoints)
+        self._turns = {endpoint: turns for endpoint, turns in self._turns.items() if endpoint in endpoints}
 
     def checkup(self, endpoint: Endpoint) -> Deferred[Condition]:
-        """How the member there is, by its own account; what is found is noted. Fires, with that, within seconds."""
+        """
+        How the member there is, by its own account; what is found is noted.
+
+        :return: fires within ``connect_timeout``; at once, with trouble, where the gateway was stopped.
+        """
         return self._checkups.of(endpoint)
 
     def _look_after_endpoints(self) -> None:
@@ -251,6 +261,10 @@ class Gateway:
     def failed(self, endpoint: Endpoint, why: str) -> None:
         """A stream to this endpoint broke or could not be opened: what comes next goes elsewhere if it can."""
         self._endpoints.failed(endpoint, why)
+
+    def served(self, endpoint: Endpoint) -> None:
+        """It is known to serve."""
+        self._endpoints.served(endpoint)
 
     def open_post_stream(
         self, rpc: RPC[Any, Any], body: bytes, receiver: StreamReceiver, *, endpoint: Endpoint
@@ -379,6 +393,7 @@ class Gateway:
         return Route(
             clock=self._reactor,
             endpoints=self._endpoints,
+            turns=self._turns_at,
             post=self._post,
             checkup=self.checkup,
             longest_patience=self._connect_timeout,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -41,17 +41,26 @@ class _NoToken(Exception):
         self.error = error
 
 
+class _Left(ExchangeFailed):
+    """An attempt was given up for another member, and what there is to note of its own was noted."""
+
+
 class _Attempt(msgspec.Struct, eq=False):
     """
     A request that is on its way.
 
-    :ivar heard_at: when it began, or when its member was last found well.
+    :ivar doubted_at: when something is done about its member's silence.
+    :ivar waiting: what it waits for: its turn, then its answer.
+    :ivar has_turn: whether it may have been sent.
+    :ivar asked: whether its member is being asked how it is.
     :ivar left_for: why it was given up for another member, once it was.
     """
 
     endpoint: Endpoint
-    posting: Deferred[Reply]
-    heard_at: float
+    doubted_at: float
+    waiting: Deferred[Any]
+    has_turn: bool = False
+    asked: bool = False
     left_for: str = ""
 
 
@@ -71,6 +80,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """
     What a call needs of its gateway.
 
+    :ivar turns: gives those that may be taken at an endpoint.
     :ivar post: sends a body to a path of an endpoint, with a token where it is not empty.
     :ivar checkup: finds out how a member is that says nothing.
     :ivar longest_patience: seconds after which that is asked at the latest.
@@ -80,6 +90,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     clock: IReactorTime
     endpoints: EndpointSet
+    turns: Callable[[Endpoint], DeferredSemaphore]
     post: Callable[[Endpoint, str, str, bytes], Deferred[Reply]]
     checkup: Callable[[Endpoint], Deferred[Condition]]
     longest_patience: float
@@ -91,9 +102,10 @@ class UnaryCall(Generic[ResultT]):
     """
     A call under way.
 
-    A member that says nothing for a share of the call's time is asked how it is. Where it is well the call waits on:
-    its answer may just take long. Where it is not, a read goes elsewhere; a write that may have been sent waits, since
-    it cannot be taken back.
+    A member that says nothing for half of its share of the call's time is asked how it is. Where it is well the call
+    waits on: its answer may just take long. Where it is not, or says nothing for the other half either, what can go
+    elsewhere does: a read, or a write that still waits for its turn. A write that may have been sent waits, since it
+    cannot be taken back.
 
     :param read: what a whole HTTP answer of the endpoint of that URL means.
     :param repeatable: whether it may be sent again although etcd may have acted on it.
@@ -124,6 +136,8 @@ class UnaryCall(Generic[ResultT]):
         self._last_answer: EtcdError | None = None
         self._running: Deferred[ResultT] | None = None
         self._under_way: _Attempt | None = None
+        #: Where this round has been.
+        self._round: set[Endpoint] = set()
         self._deadline = route.clock.seconds() + timeout
         # Half of the share that leaves time for every endpoint; the other half is for the question.
         self._patience = min(timeout / (2 * max(2, len(route.endpoints.all))), route.longest_patience)
@@ -132,7 +146,7 @@ class UnaryCall(Generic[ResultT]):
     def start(self) -> Deferred[ResultT]:
         """Begin; the Deferred fires with the response, and cancelling it closes the connection in use."""
         outer: Deferred[ResultT] = Deferred(lambda _: self._abandon(self._cancelled))
-        self._wind()
+        self._wind(self._route.clock.seconds())
 
         def done(result: ResultT | Failure) -> None:
             if self._timer is not None:
@@ -156,9 +170,11 @@ class UnaryCall(Generic[ResultT]):
             self._verdict = verdict
             self._running.cancel()
 
-    def _wind(self) -> None:
-        now = self._route.clock.seconds()
-        self._timer = self._route.clock.callLater(min(self._patience, max(0.0, self._deadline - now)), self._tick)
+    def _wind(self, now: float) -> None:
+        # An attempt that begins later is doubted later.
+        attempt = self._under_way
+        due = min(self._deadline, now + self._patience if attempt is None else attempt.doubted_at)
+        self._timer = self._route.clock.callLater(max(0.0, due - now), self._tick)
 
     def _tick(self) -> None:
         self._timer = None
@@ -167,18 +183,36 @@ class UnaryCall(Generic[ResultT]):
             self._abandon(self._expired)
             return
         attempt = self._under_way
-        if attempt is not None and now - attempt.heard_at >= self._patience:
+        if attempt is not None and now >= attempt.doubted_at:
+            self._doubt(attempt, now)
+        # What follows may have come to an end at once.
+        if self._running is not None:
+            self._wind(now)
+
+    def _doubt(self, attempt: _Attempt, now: float) -> None:
+        attempt.doubted_at = now + self._patience
+        if not attempt.asked:
+            attempt.asked = True
             self._route.checkup(attempt.endpoint).addCallback(self._checked, attempt)
-        self._wind()
+        elif self._can_leave(attempt) and self._route.endpoints.choose(self._round) is not None:
+            # Only to go where it has not been: where all are slow, going in circles helps nobody.
+            self._leave(attempt, f"it said nothing for {2 * self._patience:.3g} s")
 
     def _checked(self, condition: Condition, attempt: _Attempt) -> None:
-        if attempt is not self._under_way:
+        if attempt is not self._under_way or self._verdict is not None:
             return
-        if not condition.trouble:
-            attempt.heard_at = self._route.clock.seconds()
-        elif self._repeatable and self._verdict is None:
-            attempt.left_for = condition.trouble
-            attempt.posting.cancel()
+        attempt.asked = False
+        if condition.trouble and self._can_leave(attempt) and len(self._route.endpoints.all) > 1:
+            self._leave(attempt, condition.trouble)
+        else:
+            attempt.doubted_at = self._route.clock.seconds() + self._patience
+
+    def _can_leave(self, attempt: _Attempt) -> bool:
+        return self._repeatable or not attempt.has_turn
+
+    def _leave(self, attempt: _Attempt, why: str) -> None:
+        attempt.left_for = why
+        attempt.waiting.cancel()
 
     def _cancelled(self, reach: Reach) -> Exception:
         return Abandoned(maybe_sent=self._maybe_sent or reach is Reach.MAYBE_SENT)
@@ -202,19 +236,17 @@ class UnaryCall(Generic[ResultT]):
         except (ExchangeFailed, CancelledError) as ended:
             if self._verdict is None:
                 raise
-            # Between two attempts nothing is under way.
-            reach = ended.reach if isinstance(ended, ExchangeFailed) else Reach.NOT_SENT
-            raise self._verdict(reach) from ended
+            raise self._verdict(_reach(ended)) from ended
 
     async def _attempts(self) -> ResultT:
         """Round after round over the endpoints, until an answer stands or the call is ended from outside."""
         backoff = Backoff(self._route.random)
         endpoints = self._route.endpoints
         while True:
-            tried: set[Endpoint] = set()
+            self._round = set()
             hopeless: list[Unavailable] = []
-            while (endpoint := endpoints.choose(tried)) is not None:
-                tried.add(endpoint)
+            while (endpoint := endpoints.choose(self._round)) is not None:
+                self._round.add(endpoint)
                 try:
                     result = await self._attempt(endpoint)
                 except (ExchangeFailed, NotEtcd, EtcdError) as error:
@@ -224,7 +256,7 @@ class UnaryCall(Generic[ResultT]):
                 else:
                     endpoints.served(endpoint)
                     return result
-            if len(hopeless) == len(tried):
+            if len(hopeless) == len(self._round):
                 # Waiting does not mend a certificate or a wrong address.
                 raise type(hopeless[-1])(str(hopeless[-1].args[0]), self._tried)
             await deferLater(self._route.clock, backoff.next())
@@ -245,7 +277,8 @@ class UnaryCall(Generic[ResultT]):
             raise error
         else:
             why = error.why
-        self._route.endpoints.failed(endpoint, why)
+        if not isinstance(error, _Left):
+            self._route.endpoints.failed(endpoint, why)
         self._tried[str(endpoint)] = why
         self._last_answer = None
         return error if isinstance(error, NotEtcd) else self._broke(error)
@@ -284,14 +317,21 @@ class UnaryCall(Generic[ResultT]):
         return await self._once(endpoint, await self._token())
 
     async def _once(self, endpoint: Endpoint, token: str) -> ResultT:
-        posting = self._route.post(endpoint, self._rpc.path, token, self._body)
-        attempt = self._under_way = _Attempt(endpoint, posting, self._route.clock.seconds())
+        turns = self._route.turns(endpoint)
+        attempt = _Attempt(endpoint, self._route.clock.seconds() + self._patience, turns.acquire())
+        self._under_way = attempt
         try:
-            reply = await posting
+            await attempt.waiting
+            try:
+                attempt.has_turn = True
+                attempt.waiting = self._route.post(endpoint, self._rpc.path, token, self._body)
+                reply = await attempt.waiting
+            finally:
+                turns.release()
         except (ExchangeFailed, CancelledError) as ended:
             if not attempt.left_for or self._verdict is not None:
                 raise
-            raise ExchangeFailed(attempt.left_for, Reach.MAYBE_SENT) from ended
+            raise _Left(attempt.left_for, _reach(ended)) from ended
         finally:
             self._under_way = None
         return self._read(reply, str(endpoint))
@@ -310,3 +350,8 @@ class UnaryCall(Generic[ResultT]):
                 raise _NoToken(error) from None
             tried = {rpcs.AUTHENTICATE.name: str(error)}
             raise _NoToken(Unavailable(f"{self._rpc.name} needs a token and got none", tried)) from error
+
+
+def _reach(ended: ExchangeFailed | CancelledError) -> Reach:
+    # What was not being sent waited: for a token, for its turn, or between two attempts.
+    return ended.reach if isinstance(ended, ExchangeFailed) else Reach.NOT_SENT

@@ -139,10 +139,9 @@ class WebSocketProtocol(Protocol):
         self._clock = clock
         self._close_timeout = close_timeout
         self._max_message = max_message
-        self._texts: list[str] = []
-        self._blobs: list[bytes] = []
-        self._length = 0
-        self._refusal: tuple[int, list[bytes]] | None = None
+        #: What has come of a message that is not whole yet.
+        self._parts = bytearray()
+        self._refusal: tuple[int, bytearray] | None = None
         self._finished = False
         self._abort_later: IDelayedCall | None = None
 
@@ -216,9 +215,9 @@ class WebSocketProtocol(Protocol):
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, TextMessage):
-            self._text(event)
+            self._part(event.data.encode(), whole=event.message_finished)
         elif isinstance(event, BytesMessage):
-            self._blob(event)
+            self._part(bytes(event.data), whole=event.message_finished)
         elif isinstance(event, Ping):
             if self._engine.state is ConnectionState.OPEN:
                 self._write(event.response())
@@ -230,39 +229,22 @@ class WebSocketProtocol(Protocol):
         elif isinstance(event, RejectConnection):
             # A status under 200 announces that the answer is yet to come.
             if event.status_code >= _FIRST_STATUS_THAT_ANSWERS:
-                self._refusal = (event.status_code, [])
+                self._refusal = (event.status_code, bytearray())
         elif isinstance(event, RejectData):
             self._refusal_continues(event)
 
-    def _text(self, event: TextMessage) -> None:
-        texts = self._texts
-        if not self._fits(len(event.data)):
+    def _part(self, data: bytes, *, whole: bool) -> None:
+        parts = self._parts
+        if len(parts) + len(data) > self._max_message:
+            parts.clear()
+            self._give_up(MessageTooLong(self._max_message), CloseReason.MESSAGE_TOO_BIG)
             return
-        texts.append(event.data)
-        if event.message_finished:
-            text = texts[0] if len(texts) == 1 else "".join(texts)
-            texts.clear()
-            self._message(text.encode())
-
-    def _blob(self, event: BytesMessage) -> None:
-        blobs = self._blobs
-        if not self._fits(len(event.data)):
+        if not whole:
+            parts += data
             return
-        blobs.append(bytes(event.data))
-        if event.message_finished:
-            blob = b"".join(blobs)
-            blobs.clear()
-            self._message(blob)
-
-    def _fits(self, length: int) -> bool:
-        self._length += length
-        if self._length <= self._max_message:
-            return True
-        self._give_up(MessageTooLong(self._max_message), CloseReason.MESSAGE_TOO_BIG)
-        return False
-
-    def _message(self, data: bytes) -> None:
-        self._length = 0
+        if parts:
+            data = bytes(parts + data)
+            parts.clear()
         if self.listener is not None:
             self.listener.message(data)
 
@@ -295,15 +277,14 @@ class WebSocketProtocol(Protocol):
     def _refusal_continues(self, event: RejectData) -> None:
         if self._refusal is None:
             return
-        parts = self._refusal[1]
-        parts.append(bytes(event.data))
-        self._length += len(event.data)
-        if event.body_finished or self._length >= MAX_REFUSAL:
+        body = self._refusal[1]
+        body += event.data[: MAX_REFUSAL - len(body)]
+        if event.body_finished or len(body) >= MAX_REFUSAL:
             self._refuse(self._refused())
 
     def _refused(self) -> StreamRefused:
-        status, parts = self._refusal or (0, [])
-        return StreamRefused(status, b"".join(parts)[:MAX_REFUSAL])
+        status, body = self._refusal or (0, b"")
+        return StreamRefused(status, bytes(body))
 
     def _refuse(self, why: StreamRefused | StreamMalformed) -> None:
         self.abort()
@@ -393,7 +374,7 @@ def open_websocket(
         ``("Bearer", token)``. Neither these nor the headers appear in an error or a log.
     :param headers: further headers of the handshake. etcd's gateway hands on ``Origin`` and ``Referer`` alone.
     :param close_timeout: seconds that closing waits for the server before it aborts the connection.
-    :param max_message: the longest message that is taken, in characters.
+    :param max_message: the longest message that is taken, in bytes.
     :return: fires when the server has agreed. Cancelling it closes the connection. See
         :mod:`twisted_etcd.gateway.stream` for what it fails with.
     :raises ValueError: for what HTTP does not allow in a request.

@@ -134,9 +134,11 @@ class RangeFollower:
     async def _run(self) -> None:
         while True:
             revision = await self._read()
-            watch = self._client.watch(self._key, start_revision=revision + 1, **self._options)
+            # From what is known on: an etcd that has compacted exactly to the next one may have forgotten what was
+            # deleted in it (3.4.23 and 3.5.1 do), and says so of this one.
+            watch = self._client.watch(self._key, start_revision=revision, **self._options)
             try:
-                await self._follow(watch)
+                await self._follow(watch, revision)
             except Exception:
                 await watch.stop()
                 raise
@@ -169,8 +171,8 @@ class RangeFollower:
             )
         )
 
-    async def _follow(self, watch: Watch) -> None:
-        """Tell what comes, until the range has to be read again."""
+    async def _follow(self, watch: Watch, revision: int) -> None:
+        """Tell what comes after this revision, until the range has to be read again."""
         while True:
             try:
                 batch = await watch.next()
@@ -179,6 +181,8 @@ class RangeFollower:
                 return
             changes: list[Change] = []
             for event in batch.events:
+                if event.kv.mod_revision <= revision:
+                    continue
                 old = self._current.pop(event.kv.key, None)
                 new = None if event.type is EventType.DELETE else event.kv
                 if new is not None:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
+from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import InvalidSettings
 
 _HIGHEST_PORT = 65535
 
 
-class Instance(msgspec.Struct, frozen=True, kw_only=True):
+class Instance(Discreet, frozen=True, kw_only=True):
     """
-    Where a service can be reached.
+    Where a service can be reached. Its ``repr`` names the metadata, and shows none of it.
 
     :ivar address: the host, a name or an IP address.
     :ivar weight: its share of the calls, against the other instances' weights.
     :ivar id: what tells it from the others; ``address:port`` unless it has a name of its own.
     """
+
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"metadata"})
 
     address: Annotated[str, msgspec.Meta(min_length=1)]
     port: Annotated[int, msgspec.Meta(ge=1, le=_HIGHEST_PORT)]

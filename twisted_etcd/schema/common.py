@@ -9,14 +9,13 @@ JSON ``null`` on any server that was tried, so ``null`` is accepted for optional
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import Enum
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import msgspec
+from twisted_etcd.discreet import Discreet
 
 
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+class Message(Discreet, frozen=True, omit_defaults=True):
     """
     The base of all messages: immutable, hashable, compared by content.
 
@@ -27,28 +26,6 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     secret_fields: ClassVar[frozenset[str]] = frozenset({"value", "blob", "password", "hashedPassword", "token"})
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={shown}' for name, shown in self._shown_fields())})"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        # msgspec brings one of its own, by which rich's tracebacks and consoles would show what __repr__ hides.
-        return list(self._shown_fields())
-
-    def _shown_fields(self) -> Iterator[tuple[str, str]]:
-        names = self.__struct_fields__
-        defaults = self.__struct_defaults__
-        required = len(names) - len(defaults)
-        for position, name in enumerate(names):
-            value = getattr(self, name)
-            if position >= required and value == defaults[position - required]:
-                continue
-            yield name, _hidden(value) if name in self.secret_fields else repr(value)
-
-
-def _hidden(value: object) -> str:
-    # How long a value is helps in finding an error; how long a password is helps nobody who should be helped.
-    return f"<{len(value)} bytes>" if isinstance(value, bytes) else "<hidden>"
 
 
 class ProtoEnum(str, Enum):
