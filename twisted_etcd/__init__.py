@@ -28,6 +28,7 @@ from twisted_etcd.errors import (
     EtcdError,
     FailedPrecondition,
     FutureRevision,
+    HistoryReplaced,
     InternalError,
     InvalidArgument,
     InvalidAuthToken,
@@ -99,6 +100,7 @@ from twisted_etcd.errors import (
     WatchEnded,
     WatchStopped,
 )
+from twisted_etcd.gateway.endpointset import EndpointState, EndpointStatus
 from twisted_etcd.gateway.tls import TLSSettings
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.messaging.delivery import Delivery
@@ -188,6 +190,8 @@ __all__ = [
     "DuplicateKey",
     "EmbeddedEtcdError",
     "EmptyKey",
+    "EndpointState",
+    "EndpointStatus",
     "EtcdApi",
     "EtcdBatchGetReq",
     "EtcdBatchGetResp",
@@ -242,6 +246,7 @@ __all__ = [
     "FailedPrecondition",
     "FilterType",
     "FutureRevision",
+    "HistoryReplaced",
     "Instance",
     "InternalError",
     "InvalidArgument",

@@ -724,6 +724,9 @@ class HistoryReplaced(ClusterChanged):
     """
     The cluster has an older history than it had, as after a restore from a backup: its revisions mean something else.
 
+    It is noticed where the watch comes back before the new history has grown past what it was told of; later nothing
+    tells the two apart.
+
     :ivar before: the revision that was told of.
     :ivar now: the cluster's revision now.
     """

@@ -14,6 +14,7 @@ from tests.client.model import INSIDE, OUTSIDE, RANGE, ModelConsumer, ModelEtcd,
 from tests.client.script import CLUSTER, Call, Opening, Scene, ScriptedStream, header, outcome, revisions
 from tests.guards import LoggedErrors
 from twisted_etcd.client import rangereader
+from twisted_etcd.client.position import WatchBatch
 from twisted_etcd.client.watch import Watch
 from twisted_etcd.errors import (
     ClusterChanged,
@@ -113,7 +114,11 @@ def test_what_no_longer_serves_as_an_etcd_did_so_once_and_is_waited_for(scene: S
 
 def test_a_callback_can_stop_its_watch_at_the_difference(scene: Scene) -> None:
     stopping: list[Deferred[None]] = []
-    watch = resyncing(scene, callback=lambda _: stopping.append(watch.stop()))
+
+    def stop(_: WatchBatch) -> None:
+        stopping.append(watch.stop())
+
+    watch = resyncing(scene, callback=stop)
     scene.gateway.take_call().deferred.callback(found(20))
     assert [outcome(each) for each in stopping] == [None]
     assert (scene.gateway.openings, scene.clock.getDelayedCalls()) == ([], [])
@@ -178,6 +183,19 @@ def test_while_the_cluster_cannot_be_asked_the_watch_goes_on(scene: Scene, logge
     stream.deliver(21)
     assert revisions(watch) == [21]
     assert logged_errors.left() == []
+
+
+def test_a_reading_takes_the_place_of_a_question(scene: Scene) -> None:
+    watch = scene.watch(resync=True)
+    scene.gateway.take_call().deferred.callback(found(20))
+    stream = scene.open_next()
+    stream.confirm(revision=15)
+    question = scene.gateway.take_call()
+    stream.arrive(WatchResponse(header=header(20), canceled=True, compact_revision=25))
+    assert question.deferred.called
+    stream.finish_closing()
+    scene.gateway.take_call().deferred.callback(found(30))
+    assert outcome(watch.next()).resync
 
 
 def test_a_watch_that_ends_asks_no_longer(scene: Scene) -> None:

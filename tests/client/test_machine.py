@@ -75,6 +75,7 @@ class Run:
         self._over: Exception | None = None
         self._stopped = False
         self._slow = False
+        self._confirmed = False
         self._stops_inside = False
         self._latest_seen = 0
         self._latest_told = 0
@@ -104,6 +105,10 @@ class Run:
             self._leave()
         elif isinstance(action, Confirm):
             assert self._stream is not None
+            if not self._start and not self._confirmed:
+                # All that comes after it is delivered.
+                assert action.revision == self.consumer.position
+            self._confirmed = True
         elif isinstance(action, Deliver):
             self._delivered(action.batch)
         elif isinstance(action, Read | Doubt):
@@ -127,7 +132,7 @@ class Run:
             assert self._latest_seen >= error.before > error.now
         elif isinstance(error, ClusterChanged):
             assert error.before in self._clusters
-            assert error.now == self.etcd.cluster_id
+            assert error.before != error.now
         elif isinstance(error, Compacted):
             assert not self._resync
             assert error.compact_revision > (self.consumer.position or 0)

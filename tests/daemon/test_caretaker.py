@@ -26,6 +26,7 @@ from twisted_etcd.errors import (
     PermissionDenied,
     Unavailable,
 )
+from twisted_etcd.gateway.endpointset import EndpointState, EndpointStatus
 from twisted_etcd.messaging.node import Node
 from twisted_etcd.messaging.routes import handles
 from twisted_etcd.messaging.service import MessageService
@@ -51,7 +52,7 @@ AWAY = Unavailable("no answer", {"http://a:1": "connection refused"})
 class ScriptedClient:
     """Answers reads as it is told, and notes when and how they were asked."""
 
-    endpoints = ("http://a:1", "http://b:2")
+    endpoints = tuple(EndpointStatus(url=url, state=EndpointState.UNTRIED) for url in ("http://a:1", "http://b:2"))
 
     def __init__(self, clock: Clock) -> None:
         self.asked: list[tuple[float, str, float | None]] = []

@@ -55,6 +55,7 @@ DEFAULTS = Settings(
         endpoints=parse_endpoints("http://127.0.0.1:2379"),
         connect_timeout=3.0,
         request_timeout=5.0,
+        auto_sync_interval=0.0,
         heartbeat_check_interval=30.0,
         auth=None,
         tls=TLSSettings(),
@@ -89,6 +90,7 @@ def test_every_key_is_read(pem: Path) -> None:
           endpoints: [https://a:1, https://b:2]
           connect_timeout: 1000
           request_timeout: 2500
+          auto_sync_interval: 60000
           heartbeat_check_interval_ms: 100
           auth: {username: root, password_file: pw}
           tls: {ca_file: ca.pem, cert_file: cert.pem, key_file: key.pem, insecure: false}
@@ -110,6 +112,7 @@ def test_every_key_is_read(pem: Path) -> None:
             endpoints=parse_endpoints("https://a:1,https://b:2"),
             connect_timeout=1.0,
             request_timeout=2.5,
+            auto_sync_interval=60.0,
             heartbeat_check_interval=0.1,
             auth=AuthSettings("root", "hunter2"),
             tls=TLSSettings(
@@ -285,6 +288,11 @@ MISTAKES = [
     (
         "etcd: {heartbeat_check_interval_ms: -1}",
         ("f.yaml:1: etcd.heartbeat_check_interval_ms: expected a whole number of milliseconds from 1 to 86,400,000, "
+        "got -1 (an int)"),
+    ),
+    (
+        "etcd: {auto_sync_interval: -1}",
+        ("f.yaml:1: etcd.auto_sync_interval: expected a whole number of milliseconds from 0 to 86,400,000, "
         "got -1 (an int)"),
     ),
     (
@@ -541,8 +549,8 @@ etcd:
         "f.yaml:5: etcd.request_timeout: expected a whole number of milliseconds, got 'soon' (a str)",
         "f.yaml:6: etcd.endpoints: the environment variable NOT_THERE is not set",
         (
-            "f.yaml:7: etcd.colour: unknown key; known are auth, config_prefix, connect_timeout, endpoints, "
-            "heartbeat_check_interval_ms, request_timeout, service_prefix, tls"
+            "f.yaml:7: etcd.colour: unknown key; known are auth, auto_sync_interval, config_prefix, connect_timeout, "
+            "endpoints, heartbeat_check_interval_ms, request_timeout, service_prefix, tls"
         ),
     ]
 

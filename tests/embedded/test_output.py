@@ -47,6 +47,13 @@ def test_the_fields_of_a_json_line_are_kept_and_its_stack_trace_is_not() -> None
     assert output.said() == [(LogLevel.warn, "slow (took=1s, n=2)")]
 
 
+def test_a_token_that_etcd_writes_out_is_not_kept() -> None:
+    output = Output()
+    output.etcd.received(2, b'{"level":"warn","msg":"invalid auth token","token":"sUseRmIdVdJpAsYd.10"}\n')
+    assert output.said() == [(LogLevel.warn, "invalid auth token (token=<hidden>)")]
+    assert output.etcd.last_lines() == ["invalid auth token (token=<hidden>)"]
+
+
 @pytest.mark.parametrize(
     "line", ["flag provided but not defined: -x", "{}", "[1]", '"a"', '{"level":1,"msg":"m"}', "{x}"]
 )

@@ -405,7 +405,10 @@ class EtcdClient(Service):
         Follow a key or a range (``Watch.Watch``), through broken connections and failing members.
 
         :param callback: takes each batch; without it use ``watch.next()`` or ``async for``.
-        :param start_revision: the first revision that is wanted; 0 for all that comes after ``watch.ready``.
+        :param start_revision: the first revision that is wanted; 0 for all that comes after ``watch.ready``. Who has
+            read the keys at a revision and wants what comes after it gives that revision, and passes over what
+            happened in it: of the very one to which its history is compacted, etcd may have forgotten deletions
+            (3.4.23 and 3.5.1 have).
         :param prev_kv: each event brings what was there before.
         :param filters: kinds of events that are not wanted.
         :param progress_notify: etcd sends a batch without events, about every ten minutes, while nothing happens.
@@ -500,7 +503,9 @@ class EtcdClient(Service):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.stopService()
+        # A coroutine that is thrown away, as at the end of a program that was interrupted, can wait for nothing.
+        if exc_type is not GeneratorExit:
+            await self.stopService()
 
 
 def _credentials(username: str | None, password: str | None) -> Credentials | None:

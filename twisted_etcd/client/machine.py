@@ -171,8 +171,10 @@ class WatchMachine:
             return self._delivered(step.batch)
         if isinstance(step, Created):
             self.confirmed = True
+            # Where the keys were read first, all that came after that is delivered.
+            revision = step.revision if self._request.start_revision else self._position.next_revision - 1
             # Last, since who hears of it can stop the watch.
-            confirm = Confirm(step.revision)
+            confirm = Confirm(revision)
             return (Doubt(self._position.told), confirm) if step.behind else (confirm,)
         if isinstance(step, Interrupted):
             return (Reopen(step.error),)

@@ -117,7 +117,9 @@ class Watch:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.stop()
+        # A coroutine that is thrown away, as at the end of a program that was interrupted, can wait for nothing.
+        if exc_type is not GeneratorExit:
+            await self.stop()
 
     def stop(self) -> Deferred[None]:
         """

@@ -41,6 +41,8 @@ def _etcd(etcd: EtcdSettings, embedded: EmbeddedSettings) -> Iterator[str]:
     else:
         yield f"etcd at {', '.join(str(endpoint) for endpoint in etcd.endpoints)}"
     yield f"  connections time out after {_ms(etcd.connect_timeout)}, requests after {_ms(etcd.request_timeout)}"
+    if etcd.auto_sync_interval:
+        yield f"  endpoints are taken from etcd's list of members every {_ms(etcd.auto_sync_interval)}"
     yield f"  registrations are looked at every {_ms(etcd.heartbeat_check_interval)}"
     yield f"  user: {f'{etcd.auth.username}, password (set)' if etcd.auth else 'none'}"
     yield f"  TLS: {_tls(etcd)}"

@@ -46,6 +46,8 @@ class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
     :ivar endpoints: at least one.
     :ivar connect_timeout: seconds.
     :ivar request_timeout: seconds.
+    :ivar auto_sync_interval: seconds between two looks at etcd's list of members, whose addresses become the endpoints;
+        0 for none.
     :ivar heartbeat_check_interval: seconds between two looks at the registrations.
     :ivar config_prefix: what configuration keys are under, without a slash at its end.
     :ivar service_prefix: what registrations are under, likewise.
@@ -54,6 +56,7 @@ class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: tuple[Endpoint, ...] = parse_endpoints(DEFAULT_ENDPOINT)
     connect_timeout: float = 3.0
     request_timeout: float = 5.0
+    auto_sync_interval: float = 0.0
     heartbeat_check_interval: float = 30.0
     auth: AuthSettings | None = None
     tls: TLSSettings = TLSSettings()
@@ -196,6 +199,7 @@ def _etcd(section: Section, directory: Path) -> EtcdSettings:
         endpoints=_endpoints(section, tls_given=tls_given),
         connect_timeout=_time(section, "connect_timeout", default.connect_timeout),
         request_timeout=_time(section, "request_timeout", default.request_timeout),
+        auto_sync_interval=_time(section, "auto_sync_interval", default.auto_sync_interval, least=0),
         heartbeat_check_interval=_time(section, "heartbeat_check_interval_ms", default.heartbeat_check_interval),
         auth=_auth(section.section("auth", secret=True), directory),
         tls=_tls(section, section.section("tls"), directory),
@@ -208,9 +212,9 @@ def _etcd(section: Section, directory: Path) -> EtcdSettings:
     return settings
 
 
-def _time(section: Section, key: str, default: float) -> float:
+def _time(section: Section, key: str, default: float, *, least: int = 1) -> float:
     expected = "a whole number of milliseconds"
-    return section.whole(key, int(default * 1000), least=1, most=_LONGEST_TIME, expected=expected) / 1000
+    return section.whole(key, int(default * 1000), least=least, most=_LONGEST_TIME, expected=expected) / 1000
 
 
 def _endpoints(section: Section, *, tls_given: bool) -> tuple[Endpoint, ...]:

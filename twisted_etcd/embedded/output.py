@@ -23,14 +23,16 @@ _LEVELS = {
 }
 #: Fields of etcd's JSON lines that a Twisted log has by itself or that fill many lines.
 _LEFT_OUT = frozenset({"level", "ts", "caller", "msg", "stacktrace", "logger"})
+#: Fields in which etcd writes secrets out: a token that it refuses, which may be good elsewhere.
+_SECRET = frozenset({"token"})
 
 
 class EtcdOutput:
     """
     Cuts etcd's output into lines, logs each at etcd's own level, and keeps the last ones.
 
-    etcd's JSON lines are logged as their message and fields; any other line (a Go panic, a complaint about a flag) as
-    it is, as a warning.
+    etcd's JSON lines are logged as their message and fields, without the tokens in them; any other line (a Go panic, a
+    complaint about a flag) as it is, as a warning.
 
     :param log: gets the lines.
     """
@@ -82,6 +84,8 @@ def _read_line(text: str) -> tuple[LogLevel, str]:
     name, message = fields.get("level"), fields.get("msg")
     if not isinstance(name, str) or not isinstance(message, str):
         return LogLevel.warn, text
-    details = [f"{key}={value}" for key, value in fields.items() if key not in _LEFT_OUT]
+    details = [
+        f"{key}={'<hidden>' if key in _SECRET else value}" for key, value in fields.items() if key not in _LEFT_OUT
+    ]
     words = f"{message} ({', '.join(details)})" if details else message
     return _LEVELS.get(name, LogLevel.warn), words

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from OpenSSL import SSL, crypto
 from twisted.internet import ssl
 from twisted.internet.error import VerifyError
 
+from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.tls_errors import tls_words
 
@@ -31,19 +32,21 @@ class Certificates(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any]
 
 
-class Contents(msgspec.Struct, frozen=True, kw_only=True):
+class Contents(Discreet, frozen=True, kw_only=True):
     """
     What was read from the files: for each its bytes, or why it cannot be read, or None where there is none.
 
     Equal where nothing has changed.
     """
 
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"ca_file", "cert_file", "key_file"})
+
     ca_file: bytes | str | None
     cert_file: bytes | str | None
     key_file: bytes | str | None
 
-    def __repr__(self) -> str:
-        return "Contents(...)"
+
+_NO_FILES = Contents(ca_file=None, cert_file=None, key_file=None)
 
 
 class CertificateFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,13 +79,17 @@ class CertificateFiles(msgspec.Struct, frozen=True, kw_only=True):
             if contents.ca_file is None
             else ssl.trustRootFromCertificates(_certificates(contents.ca_file, f"ca_file {self.ca_file!r}"))
         )
+        certificates = Certificates(trust=trust, options=options)
+        if contents == _NO_FILES:
+            # There is nothing to check, and to load the system's authorities takes longer than many requests.
+            return certificates
         try:
             # A connection for which this fails would neither come about nor fail.
             ssl.CertificateOptions(trustRoot=trust, **options).getContext()
         except SSL.Error as error:
             msg = f"OpenSSL does not take the certificates or the key of the TLS settings{_details(error)}"
             raise InvalidSettings(msg) from error
-        return Certificates(trust=trust, options=options)
+        return certificates
 
     def _client_options(self, contents: Contents) -> dict[str, Any]:
         if contents.cert_file is None or contents.key_file is None:
