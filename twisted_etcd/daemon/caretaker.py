@@ -24,6 +24,7 @@ from twisted_etcd.errors import (
     PermissionDenied,
     RequestFailed,
     ServiceStopped,
+    ServiceUnavailable,
     TLSFailed,
 )
 from twisted_etcd.messaging.routes import handles
@@ -101,7 +102,7 @@ class Caretaker(MessageService):
 
     def _task_failed(self, failure: Failure) -> None:
         # Those are the ends that a stop brings.
-        if not failure.check(CancelledError, ServiceStopped):
+        if not failure.check(CancelledError, ServiceStopped, ServiceUnavailable):
             self._log.failure("A task of the daemon failed.", failure)
 
     async def _insist(self, what: str, attempt: Callable[[], Deferred[ValueT]]) -> ValueT:
