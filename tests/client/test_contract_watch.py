@@ -153,7 +153,7 @@ async def test_many_events_come_in_order_live_and_from_the_past(watcher: EtcdCli
     live = watcher.watch(prefix, prefix=True)
     await soon(live.ready)
     revisions = [(await watcher.put(f"{prefix}{n % 7}", str(n))).header.revision for n in range(120)]
-    await gatherResults([watcher.put(f"{prefix}{n}", str(n)) for n in range(100)])
+    await gatherResults([watcher.put(f"{prefix}{n}", str(n), batch=False) for n in range(100)])
     past = watcher.watch(prefix, prefix=True, start_revision=revisions[0])
     seen = [event.kv.mod_revision for event in await events_of(live, 220)]
     assert seen == list(range(revisions[0], revisions[0] + 220))

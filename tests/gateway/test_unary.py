@@ -112,6 +112,7 @@ class Scene:
             lambda reply, url: read_reply(self.rpc, reply, url),
             repeatable=repeatable,
             timeout=timeout,
+            name=self.rpc.name,
         )
         self.deferred = self.call.start()
         self.deferred.addBoth(self.outcome.append)

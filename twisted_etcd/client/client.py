@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from twisted_etcd.client.backlog import MAX_BACKLOG
+from twisted_etcd.client.batching import PUTS, READS, Batcher
 from twisted_etcd.client.carriers import OWN_STREAMS, Carriers
 from twisted_etcd.client.feed import WatchFeed
 from twisted_etcd.client.kv import (
@@ -45,7 +46,7 @@ from twisted_etcd.gateway.gateway import (
     IGatewayReactor,
 )
 from twisted_etcd.gateway.tls import TLSSettings
-from twisted_etcd.keys import KeyRange
+from twisted_etcd.keys import KeyRange, to_bytes
 from twisted_etcd.moment import Moment
 from twisted_etcd.reactor_thread import check_reactor_thread
 from twisted_etcd.schema import rpcs
@@ -109,6 +110,7 @@ class EtcdClient(Service):
     :param request_timeout: seconds that a request may take in all, unless it brings its own ``timeout``.
     :param max_connections: how many requests are on the wire to one endpoint at a time; the rest wait within their
         deadline.
+    :param batch: whether gets and puts that come while others are under way travel together.
     :param own_streams: how many watches get connections of their own before the others share one.
     :param auto_sync: seconds between two looks at etcd's list of members, as :meth:`sync` takes; 0 for none.
     :param stop_timeout: seconds that ``stopService`` gives leases to be revoked and watches to be cancelled.
@@ -132,6 +134,7 @@ class EtcdClient(Service):
         connect_timeout: float = CONNECT_TIMEOUT,
         request_timeout: float = REQUEST_TIMEOUT,
         max_connections: int = MAX_CONNECTIONS,
+        batch: bool = True,
         own_streams: int = OWN_STREAMS,
         auto_sync: float = 0.0,
         stop_timeout: float = STOP_TIMEOUT,
@@ -170,6 +173,11 @@ class EtcdClient(Service):
             max_connections=max_connections,
             random=random,
         )
+        self._batch = batch
+        self._reads = Batcher(self._gateway, reactor, READS)
+        # Apart: with a linearizable one in it, a transaction is so as a whole.
+        self._serializable_reads = Batcher(self._gateway, reactor, READS)
+        self._puts = Batcher(self._gateway, reactor, PUTS)
         self._leases = LeaseKeeper(self._gateway, reactor)
         self._carriers = Carriers(self._gateway, reactor, own_streams)
         self._membership = Membership(self._gateway, reactor, auto_sync)
@@ -220,34 +228,66 @@ class EtcdClient(Service):
         """
         if not isinstance(rpc, RPC) or type(request) is not rpc.request or rpc.stream is not Stream.NONE:
             raise _not_for(rpc, request)
-        _check_timeout(timeout)
-        check_reactor_thread(f"EtcdClient, for {rpc.name},", INSTEAD)
-        if self._stopping is not None:
-            return fail(ServiceStopped(f"the client was stopped before {rpc.name}"))
+        if not self._may_ask(rpc, timeout):
+            return fail(_stopped_before(rpc))
         return self._gateway.unary(rpc, request, timeout=timeout)
+
+    def _may_ask(self, rpc: RPC[Any, Any], timeout: float | None) -> bool:
+        """
+        False where the client was stopped.
+
+        :raises ValueError: for a timeout that is not more than 0.
+        :raises RuntimeError: in another thread than the reactor's.
+        """
+        if timeout is not None:
+            _check_timeout(timeout)
+        check_reactor_thread(f"EtcdClient, for {rpc.name},", INSTEAD)
+        return self._stopping is None
 
     # --- key-values -------------------------------------------------------------------------------------------------
 
     def get(
-        self, key: str | bytes, *, timeout: float | None = None, **options: Unpack[RangeOptions]
+        self, key: str | bytes, *, timeout: float | None = None, batch: bool = True, **options: Unpack[RangeOptions]
     ) -> Deferred[RangeResponse]:
         """
         Read a key or a range (``KV.Range``): ``response.kvs``, ``response.count``, ``response.more``.
 
+        :param batch: whether it may travel with other gets, as one read-only transaction. Ranges of keys, and what a
+            key was at another revision, travel alone in any case.
         :param options: see :class:`~twisted_etcd.client.kv.RangeOptions`. Without ``serializable=True`` the answer is
             linearizable.
         """
-        return self.call(rpcs.RANGE, range_request(key, **options), timeout=timeout)
+        request = range_request(key, **options) if options else RangeRequest(key=to_bytes(key))
+        if not self._may_ask(rpcs.RANGE, timeout):
+            return fail(_stopped_before(rpcs.RANGE))
+        if not batch or not self._batch or request.range_end or request.revision:
+            return self._gateway.unary(rpcs.RANGE, request, timeout=timeout)
+        batcher = self._serializable_reads if request.serializable else self._reads
+        return batcher.request(request, len(request.key), timeout or self._gateway.request_timeout)
 
     def put(
-        self, key: str | bytes, value: str | bytes, *, timeout: float | None = None, **options: Unpack[PutOptions]
+        self,
+        key: str | bytes,
+        value: str | bytes,
+        *,
+        timeout: float | None = None,
+        batch: bool = True,
+        **options: Unpack[PutOptions],
     ) -> Deferred[PutResponse]:
         """
         Put a key (``KV.Put``).
 
+        :param batch: whether it may travel with other puts, as one transaction: they share a revision then. Puts to
+            one key that may do so are applied in the order in which they were asked for.
         :param options: see :class:`~twisted_etcd.client.kv.PutOptions`.
         """
-        return self.call(rpcs.PUT, put_request(key, value, **options), timeout=timeout)
+        request = put_request(key, value, **options)
+        if not self._may_ask(rpcs.PUT, timeout):
+            return fail(_stopped_before(rpcs.PUT))
+        if not batch or not self._batch:
+            return self._gateway.unary(rpcs.PUT, request, timeout=timeout)
+        size = len(request.key) + len(request.value)
+        return self._puts.request(request, size, timeout or self._gateway.request_timeout)
 
     def delete(
         self, key: str | bytes, *, timeout: float | None = None, **options: Unpack[DeleteOptions]
@@ -360,7 +400,7 @@ class EtcdClient(Service):
         _check_timeout(timeout)
         check_reactor_thread(who, INSTEAD)
         if self._stopping is not None:
-            return fail(ServiceStopped(f"the client was stopped before {rpcs.LEASE_GRANT.name}"))
+            return fail(_stopped_before(rpcs.LEASE_GRANT))
         return grant(ttl, lease_id, timeout)
 
     def lease_revoke(self, lease_id: int, *, timeout: float | None = None) -> Deferred[LeaseRevokeResponse]:
@@ -496,6 +536,8 @@ class EtcdClient(Service):
         if bound.active():
             bound.cancel()
         await self._gateway.stop()
+        for batcher in (self._reads, self._serializable_reads, self._puts):
+            batcher.stop()
 
     async def __aenter__(self) -> EtcdClient:
         return self
@@ -526,6 +568,10 @@ def _check_timeout(timeout: float | None) -> None:
     if timeout is not None and (not is_time(timeout, "timeout") or timeout == 0):
         msg = f"timeout must be more than 0 seconds, and finite, not {timeout!r}"
         raise ValueError(msg)
+
+
+def _stopped_before(rpc: RPC[Any, Any]) -> ServiceStopped:
+    return ServiceStopped(f"the client was stopped before {rpc.name}")
 
 
 def _not_for(rpc: RPC[Any, Any], request: object) -> TypeError:

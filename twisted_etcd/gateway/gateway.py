@@ -136,21 +136,36 @@ class Gateway:
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def unary(
-        self, rpc: RPC[RequestT, ResponseT], request: RequestT, *, timeout: float | None = None
+        self,
+        rpc: RPC[RequestT, ResponseT],
+        request: RequestT,
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        name: str = "",
     ) -> Deferred[ResponseT]:
         """
         One request, one answer.
 
         :param timeout: seconds for all of it; the gateway's ``request_timeout`` where it is None.
+        :param deadline: when these are over, by the reactor's clock, where some of them have passed already.
+        :param name: what errors call it, where that is not the call's own name.
         :raises EtcdError: what etcd answered.
         :raises Unavailable: it was certainly not applied.
         :raises OutcomeUnknown: a write that may have been applied.
         :raises DeadlineExceeded: a read without an answer in time.
         """
-        return self._unary(self._route, rpc, request, timeout)
+        return self._unary(self._route, rpc, request, timeout=timeout, deadline=deadline, name=name)
 
     def _unary(
-        self, route: Route, rpc: RPC[RequestT, ResponseT], request: RequestT, timeout: float | None
+        self,
+        route: Route,
+        rpc: RPC[RequestT, ResponseT],
+        request: RequestT,
+        *,
+        timeout: float | None,
+        deadline: float | None = None,
+        name: str = "",
     ) -> Deferred[ResponseT]:
         return self._call(
             route,
@@ -159,6 +174,8 @@ class Gateway:
             lambda reply, endpoint: read_reply(rpc, reply, endpoint),
             repeatable=rpcs.repeatable(rpc, request),
             timeout=timeout,
+            deadline=deadline,
+            name=name or rpc.name,
         )
 
     def batch(
@@ -178,6 +195,7 @@ class Gateway:
             lambda reply, endpoint: read_replies(rpc, reply, endpoint),
             repeatable=all(rpcs.repeatable(rpc, request) for request in requests),
             timeout=timeout,
+            name=rpc.name,
         )
 
     def _call(
@@ -189,9 +207,11 @@ class Gateway:
         *,
         repeatable: bool,
         timeout: float | None,
+        name: str,
+        deadline: float | None = None,
     ) -> Deferred[AnyT]:
         if self._stopped:
-            return fail(ServiceStopped(f"the client was stopped before {rpc.name}"))
+            return fail(ServiceStopped(f"the client was stopped before {name}"))
         self._look_after_endpoints()
         call = UnaryCall(
             route,
@@ -200,6 +220,8 @@ class Gateway:
             read,
             repeatable=repeatable,
             timeout=self.request_timeout if timeout is None else timeout,
+            name=name,
+            deadline=deadline,
         )
         self._calls.add(call)
 
@@ -380,7 +402,7 @@ class Gateway:
         request = AuthenticateRequest(name=credentials.username, password=credentials.password)
         # Those who wait for the token are told why there is none, if they began when this did.
         timeout = self.request_timeout * _TOKEN_SHARE
-        calling = self._unary(self._make_route(None), rpcs.AUTHENTICATE, request, timeout)
+        calling = self._unary(self._make_route(None), rpcs.AUTHENTICATE, request, timeout=timeout)
 
         def without_authentication(failure: Failure) -> str:
             failure.trap(AuthNotEnabled)

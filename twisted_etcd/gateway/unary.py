@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -110,6 +110,8 @@ class UnaryCall(Generic[ResultT]):
     :param read: what a whole HTTP answer of the endpoint of that URL means.
     :param repeatable: whether it may be sent again although etcd may have acted on it.
     :param timeout: seconds for all of it: waiting for a connection and a token, every attempt, and the last body.
+    :param name: what errors call it.
+    :param deadline: when that time is over, by the clock, where some of it has passed already.
     """
 
     def __init__(
@@ -121,9 +123,12 @@ class UnaryCall(Generic[ResultT]):
         *,
         repeatable: bool,
         timeout: float,
+        name: str,
+        deadline: float | None = None,
     ) -> None:
         self._route = route
         self._rpc = rpc
+        self._name = name
         self._body = body
         self._read = read
         self._repeatable = repeatable
@@ -138,7 +143,7 @@ class UnaryCall(Generic[ResultT]):
         self._under_way: _Attempt | None = None
         #: Where this round has been.
         self._round: set[Endpoint] = set()
-        self._deadline = route.clock.seconds() + timeout
+        self._deadline = route.clock.seconds() + timeout if deadline is None else deadline
         # Half of the share that leaves time for every endpoint; the other half is for the question.
         self._patience = min(timeout / (2 * max(2, len(route.endpoints.all))), route.longest_patience)
         self._timer: IDelayedCall | None = None
@@ -163,7 +168,7 @@ class UnaryCall(Generic[ResultT]):
 
     def stop(self) -> None:
         """End it now, with :class:`~twisted_etcd.errors.ServiceStopped`."""
-        self._abandon(lambda _reach: ServiceStopped(f"the client was stopped while {self._rpc.name} was under way"))
+        self._abandon(lambda _reach: ServiceStopped(f"the client was stopped while {self._name} was under way"))
 
     def _abandon(self, verdict: Callable[[Reach], Exception]) -> None:
         if self._running is not None and self._verdict is None:
@@ -218,15 +223,10 @@ class UnaryCall(Generic[ResultT]):
         return Abandoned(maybe_sent=self._maybe_sent or reach is Reach.MAYBE_SENT)
 
     def _expired(self, reach: Reach) -> Exception:
-        text = f"{self._rpc.name} got no answer within {self._timeout:g} s"
-        if reach is Reach.NOT_SENT:
-            if self._last_answer is not None and not self._maybe_sent:
-                return self._last_answer
-            if not self._maybe_sent and (self._tried or not self._repeatable):
-                return Unavailable(f"{text}, and was not sent", self._tried)
-        if self._repeatable:
-            return DeadlineExceeded(text, self._tried)
-        return OutcomeUnknown(f"{text}; it may have been applied", self._tried)
+        sent = self._maybe_sent or reach is Reach.MAYBE_SENT
+        if not sent and self._last_answer is not None:
+            return self._last_answer
+        return out_of_time(self._name, self._timeout, sent=sent, repeatable=self._repeatable, tried=self._tried)
 
     async def _run(self) -> ResultT:
         try:
@@ -287,7 +287,7 @@ class UnaryCall(Generic[ResultT]):
         self._maybe_sent = self._maybe_sent or broken.reach is Reach.MAYBE_SENT
         if after_break(broken.reach, repeatable=self._repeatable) is Next.UNKNOWN:
             raise self._unknown() from broken
-        return None if broken.obstacle is None else broken.obstacle(f"no endpoint can serve {self._rpc.name}")
+        return None if broken.obstacle is None else broken.obstacle(f"no endpoint can serve {self._name}")
 
     def _answered(self, endpoint: Endpoint, error: EtcdError) -> None:
         if error.concerns_member:
@@ -303,7 +303,7 @@ class UnaryCall(Generic[ResultT]):
             raise error
 
     def _unknown(self) -> OutcomeUnknown:
-        return OutcomeUnknown(f"{self._rpc.name} was sent and not confirmed; it may have been applied", self._tried)
+        return OutcomeUnknown(f"{self._name} was sent and not confirmed; it may have been applied", self._tried)
 
     async def _attempt(self, endpoint: Endpoint) -> ResultT:
         token = await self._token()
@@ -344,12 +344,29 @@ class UnaryCall(Generic[ResultT]):
         except RequestFailed as failed:
             # Whatever became of the request for a token, this call was not sent.
             kind = type(failed) if isinstance(failed, Unavailable) else Unavailable
-            raise _NoToken(kind(f"{self._rpc.name} needs a token and got none", failed.tried)) from failed
+            raise _NoToken(kind(f"{self._name} needs a token and got none", failed.tried)) from failed
         except EtcdError as error:
             if not error.may_be_applied and not error.concerns_member:
                 raise _NoToken(error) from None
             tried = {rpcs.AUTHENTICATE.name: str(error)}
-            raise _NoToken(Unavailable(f"{self._rpc.name} needs a token and got none", tried)) from error
+            raise _NoToken(Unavailable(f"{self._name} needs a token and got none", tried)) from error
+
+
+def out_of_time(
+    name: str, seconds: float, *, sent: bool, repeatable: bool, tried: Mapping[str, str] | None = None
+) -> RequestFailed:
+    """
+    What a call ends with whose time is over.
+
+    :param sent: whether it may have been sent.
+    :param tried: what became of each endpoint that was tried.
+    """
+    text = f"{name} got no answer within {seconds:g} s"
+    if not sent and (tried or not repeatable):
+        return Unavailable(f"{text}, and was not sent", tried)
+    if repeatable:
+        return DeadlineExceeded(text, tried)
+    return OutcomeUnknown(f"{text}; it may have been applied", tried)
 
 
 def _reach(ended: ExchangeFailed | CancelledError) -> Reach:
