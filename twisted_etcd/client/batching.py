@@ -123,14 +123,18 @@ class _Member(Generic[RequestT, ResponseT]):
 
 
 class _Batch(Generic[RequestT, ResponseT]):
-    """A batch that is under way."""
+    """
+    A batch that is under way.
 
-    __slots__ = ("call", "deadline", "members", "sent_at")
+    :ivar holds_until: when it holds up others no longer.
+    """
+
+    __slots__ = ("call", "deadline", "holds_until", "members")
 
     def __init__(self, members: list[_Member[RequestT, ResponseT]], deadline: float, now: float) -> None:
         self.members: list[_Member[RequestT, ResponseT]] = members
         self.deadline = deadline
-        self.sent_at = now
+        self.holds_until = now + PATIENCE
         self.call: Deferred[None] | None = None
 
 
@@ -197,7 +201,7 @@ class Batcher(Generic[RequestT, ResponseT]):
         waiting = len(self._queue)
         lanes, operations = LANES, waiting
         for batch in self._under_way:
-            if now - batch.sent_at < PATIENCE:
+            if now < batch.holds_until:
                 lanes -= 1
                 operations += len(batch.members)
         if lanes < LANES and (lanes <= 0 or waiting < WORTHWHILE):
@@ -313,9 +317,8 @@ class Batcher(Generic[RequestT, ResponseT]):
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _next_lane(self, now: float) -> float:
-        """When a batch that is under way will hold up nothing any longer."""
-        held_until = [batch.sent_at + PATIENCE for batch in self._under_way]
-        return min([each for each in held_until if each > now], default=math.inf)
+        """When the next one of the batches under way will hold up others no longer."""
+        return min([batch.holds_until for batch in self._under_way if now < batch.holds_until], default=math.inf)
 
     def _look_again(self, when: float, now: float) -> None:
         """
