@@ -166,6 +166,7 @@ def test_settings_that_cannot_be_used_are_named_and_no_secret_is_shown(options: 
         ({"connect_timeout": "3"}, "connect_timeout must be a number of seconds, not str"),
         ({"request_timeout": None}, "request_timeout must be a number of seconds, not NoneType"),
         ({"max_connections": 1.5}, "max_connections must be an int, not float"),
+        ({"batch": 1}, "batch must be True or False, not int"),
         ({"tls": {"ca_file": "ca.pem"}}, r"tls must be TLSSettings\(...\), not dict"),
         # etcd would repeat it in its answer.
         ({"username": "me", "password": 1234}, "password must be a str, not int$"),

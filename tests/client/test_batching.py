@@ -511,7 +511,7 @@ def test_what_is_known_of_the_endpoints_is_told_with_it(bench: Bench) -> None:
 def test_what_is_out_of_time_when_its_turn_comes_is_not_sent(bench: Bench) -> None:
     bench.put("x")
     first = bench.put("a")
-    bench.clock.rightNow = TIMEOUT  # type: ignore[attr-defined] - as after a turn that took long
+    bench.clock.rightNow = TIMEOUT  # as after a turn that took long
     bench.gateway.take().answered()
     assert bench.gateway.sent == []
     assert isinstance(outcome(first), Unavailable)

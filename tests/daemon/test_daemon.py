@@ -131,6 +131,15 @@ async def test_changes_of_followed_configuration_are_told_without_the_values(
 # --- hosting --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("batch", [True, False])
+def test_the_file_says_whether_requests_travel_together(
+    etcd_server: EmbeddedEtcd, run_daemon: RunDaemon, *, batch: bool
+) -> None:
+    daemon = run_daemon(f"etcd: {{endpoints: '{etcd_server.endpoint}', batch: {str(batch).lower()}}}\n")
+    [client] = [each for each in node_of(daemon).services if isinstance(each, EtcdClient)]
+    assert client.batch is batch
+
+
 @pytest_twisted.ensureDeferred
 async def test_hosted_services_use_etcd_through_messages_and_one_that_refuses_does_not_stop_the_others(
     *,

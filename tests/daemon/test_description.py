@@ -32,6 +32,7 @@ def test_all_that_can_be_said_is_said_but_no_secret() -> None:
     settings = Settings(
         etcd=EtcdSettings(
             endpoints=parse_endpoints("https://a:1,https://b:2"),
+            batch=False,
             auto_sync_interval=60.0,
             auth=AuthSettings("root", "hunter2"),
             tls=TLSSettings(ca_file="/ca.pem", cert_file="/c.pem", key_file="/k.pem"),
@@ -48,6 +49,7 @@ def test_all_that_can_be_said_is_said_but_no_secret() -> None:
     assert describe(settings).splitlines() == [
         "etcd at https://a:1, https://b:2",
         "  connections time out after 3000 ms, requests after 5000 ms",
+        "  each get and each put is a request of its own",
         "  endpoints are taken from etcd's list of members every 60000 ms",
         "  registrations are looked at every 30000 ms",
         "  user: root, password (set)",

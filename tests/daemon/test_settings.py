@@ -55,6 +55,7 @@ DEFAULTS = Settings(
         endpoints=parse_endpoints("http://127.0.0.1:2379"),
         connect_timeout=3.0,
         request_timeout=5.0,
+        batch=True,
         auto_sync_interval=0.0,
         heartbeat_check_interval=30.0,
         auth=None,
@@ -90,6 +91,7 @@ def test_every_key_is_read(pem: Path) -> None:
           endpoints: [https://a:1, https://b:2]
           connect_timeout: 1000
           request_timeout: 2500
+          batch: false
           auto_sync_interval: 60000
           heartbeat_check_interval_ms: 100
           auth: {username: root, password_file: pw}
@@ -112,6 +114,7 @@ def test_every_key_is_read(pem: Path) -> None:
             endpoints=parse_endpoints("https://a:1,https://b:2"),
             connect_timeout=1.0,
             request_timeout=2.5,
+            batch=False,
             auto_sync_interval=60.0,
             heartbeat_check_interval=0.1,
             auth=AuthSettings("root", "hunter2"),
@@ -549,8 +552,8 @@ etcd:
         "f.yaml:5: etcd.request_timeout: expected a whole number of milliseconds, got 'soon' (a str)",
         "f.yaml:6: etcd.endpoints: the environment variable NOT_THERE is not set",
         (
-            "f.yaml:7: etcd.colour: unknown key; known are auth, auto_sync_interval, config_prefix, connect_timeout, "
-            "endpoints, heartbeat_check_interval_ms, request_timeout, service_prefix, tls"
+            "f.yaml:7: etcd.colour: unknown key; known are auth, auto_sync_interval, batch, config_prefix, "
+            "connect_timeout, endpoints, heartbeat_check_interval_ms, request_timeout, service_prefix, tls"
         ),
     ]
 

@@ -116,6 +116,7 @@ class EtcdClient(Service):
     :param stop_timeout: seconds that ``stopService`` gives leases to be revoked and watches to be cancelled.
     :param revoke_leases: whether ``stopService`` revokes the leases of :meth:`lease`.
     :param random: gives numbers from 0 up to 1; for the waits between attempts.
+    :ivar batch: as it was given.
     :raises InvalidSettings: where one of these cannot be used; the error names it.
     :raises TypeError: where one is of the wrong type; the error names it.
 
@@ -156,6 +157,9 @@ class EtcdClient(Service):
             if to_int(count, what) < least:
                 msg = f"{what} must be at least {least}, not {count!r}"
                 raise InvalidSettings(msg)
+        if not isinstance(batch, bool):
+            msg = f"batch must be True or False, not {type(batch).__name__}"
+            raise TypeError(msg)
         if not isinstance(tls, TLSSettings | None):
             msg = f"tls must be TLSSettings(...), not {type(tls).__name__}"
             raise TypeError(msg)
@@ -173,7 +177,7 @@ class EtcdClient(Service):
             max_connections=max_connections,
             random=random,
         )
-        self._batch = batch
+        self.batch = batch
         self._reads = Batcher(self._gateway, reactor, READS)
         # Apart: with a linearizable one in it, a transaction is so as a whole.
         self._serializable_reads = Batcher(self._gateway, reactor, READS)
@@ -260,7 +264,7 @@ class EtcdClient(Service):
         request = range_request(key, **options) if options else RangeRequest(key=to_bytes(key))
         if not self._may_ask(rpcs.RANGE, timeout):
             return fail(_stopped_before(rpcs.RANGE))
-        if not batch or not self._batch or request.range_end or request.revision:
+        if not batch or not self.batch or request.range_end or request.revision:
             return self._gateway.unary(rpcs.RANGE, request, timeout=timeout)
         batcher = self._serializable_reads if request.serializable else self._reads
         return batcher.request(request, len(request.key), timeout or self._gateway.request_timeout)
@@ -284,7 +288,7 @@ class EtcdClient(Service):
         request = put_request(key, value, **options)
         if not self._may_ask(rpcs.PUT, timeout):
             return fail(_stopped_before(rpcs.PUT))
-        if not batch or not self._batch:
+        if not batch or not self.batch:
             return self._gateway.unary(rpcs.PUT, request, timeout=timeout)
         size = len(request.key) + len(request.value)
         return self._puts.request(request, size, timeout or self._gateway.request_timeout)

@@ -54,6 +54,7 @@ def make_node(
         tls=etcd.tls,
         connect_timeout=etcd.connect_timeout,
         request_timeout=etcd.request_timeout,
+        batch=etcd.batch,
         auto_sync=etcd.auto_sync_interval,
     )
     service = EtcdService(

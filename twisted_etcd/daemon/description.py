@@ -41,6 +41,8 @@ def _etcd(etcd: EtcdSettings, embedded: EmbeddedSettings) -> Iterator[str]:
     else:
         yield f"etcd at {', '.join(str(endpoint) for endpoint in etcd.endpoints)}"
     yield f"  connections time out after {_ms(etcd.connect_timeout)}, requests after {_ms(etcd.request_timeout)}"
+    if not etcd.batch:
+        yield "  each get and each put is a request of its own"
     if etcd.auto_sync_interval:
         yield f"  endpoints are taken from etcd's list of members every {_ms(etcd.auto_sync_interval)}"
     yield f"  registrations are looked at every {_ms(etcd.heartbeat_check_interval)}"

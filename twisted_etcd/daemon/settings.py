@@ -46,6 +46,7 @@ class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
     :ivar endpoints: at least one.
     :ivar connect_timeout: seconds.
     :ivar request_timeout: seconds.
+    :ivar batch: whether gets and puts that come while others are under way travel together.
     :ivar auto_sync_interval: seconds between two looks at etcd's list of members, whose addresses become the endpoints;
         0 for none.
     :ivar heartbeat_check_interval: seconds between two looks at the registrations.
@@ -56,6 +57,7 @@ class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: tuple[Endpoint, ...] = parse_endpoints(DEFAULT_ENDPOINT)
     connect_timeout: float = 3.0
     request_timeout: float = 5.0
+    batch: bool = True
     auto_sync_interval: float = 0.0
     heartbeat_check_interval: float = 30.0
     auth: AuthSettings | None = None
@@ -199,6 +201,7 @@ def _etcd(section: Section, directory: Path) -> EtcdSettings:
         endpoints=_endpoints(section, tls_given=tls_given),
         connect_timeout=_time(section, "connect_timeout", default.connect_timeout),
         request_timeout=_time(section, "request_timeout", default.request_timeout),
+        batch=section.flag("batch", default=default.batch),
         auto_sync_interval=_time(section, "auto_sync_interval", default.auto_sync_interval, least=0),
         heartbeat_check_interval=_time(section, "heartbeat_check_interval_ms", default.heartbeat_check_interval),
         auth=_auth(section.section("auth", secret=True), directory),
