@@ -132,6 +132,10 @@ class Bench:
     def put(self, key: str, timeout: float = TIMEOUT) -> Deferred[PutResponse]:
         return self.puts.request(PutRequest(key=key.encode(), value=b"v"), len(key) + 1, timeout)
 
+    def turn(self) -> None:
+        """A turn of the reactor ends."""
+        self.clock.advance(0)
+
     def gets(self, keys: str) -> list[Deferred[RangeResponse]]:
         return [self.get(key) for key in keys]
 
@@ -191,19 +195,51 @@ def test_a_second_batch_goes_beside_the_first_where_it_is_worth_it(bench: Bench)
     keys = letters(WORTHWHILE + 1)
     bench.gets(keys[:-1])
     assert bench.gateway.under_way == ["a"]
+    bench.turn()
+    assert bench.gateway.under_way == ["a"]
     bench.get(keys[-1])
-    assert bench.gateway.under_way == ["a", keys[1:]]
+    bench.get("one more")
+    assert bench.gateway.under_way == ["a"]
+    bench.turn()
+    assert bench.gateway.under_way == ["a", keys[1:] + "one more"]
+
+
+def test_while_requests_come_many_at_a_time_those_of_one_turn_go_together(bench: Bench) -> None:
+    bench.gets("abc")
+    bench.gateway.take().answered()
+    bench.gateway.take().answered()
+    bench.gets("de")
+    assert bench.gateway.under_way == []
+    bench.turn()
+    assert bench.gateway.under_way == ["de"]
+
+
+def test_one_that_comes_alone_waits_for_the_end_of_a_turn_only_once(bench: Bench) -> None:
+    bench.gets("abc")
+    bench.gateway.take().answered()
+    bench.gateway.take().answered()
+    bench.get("d")
+    bench.turn()
+    bench.gateway.take().answered()
+    bench.get("e")
+    assert bench.gateway.under_way == ["e"]
 
 
 def test_a_third_one_waits_and_the_two_become_alike(bench: Bench) -> None:
     bench.gets(letters(4 * WORTHWHILE))
-    assert [len(each) for each in bench.gateway.under_way] == [1, WORTHWHILE]
-    sizes = []
-    for _ in range(3):
-        bench.gateway.take().answered()
-        sizes.append([len(each) for each in bench.gateway.under_way])
-    # 47 waited: as many went as make the two alike, and the rest, too few for a lane of their own, when both were free.
-    assert sizes == [[WORTHWHILE, 32], [32], [15]]
+    bench.turn()
+    # As many as make the two alike, of all there are.
+    assert [len(each) for each in bench.gateway.under_way] == [1, 32]
+    bench.gets(letters(20))
+    bench.turn()
+    assert [len(each) for each in bench.gateway.under_way] == [1, 32]
+    bench.gateway.take().answered()
+    assert [len(each) for each in bench.gateway.under_way] == [32, 42]
+    bench.gateway.take().answered()
+    # Too few for a lane of their own.
+    assert [len(each) for each in bench.gateway.under_way] == [42]
+    bench.gateway.take().answered()
+    assert [len(each) for each in bench.gateway.under_way] == [9]
 
 
 def test_each_has_the_header_of_the_whole(bench: Bench) -> None:
@@ -317,9 +353,8 @@ def test_what_a_server_takes_at_most_is_learnt(bench: Bench) -> None:
             sent.fails(error)
         else:
             sent.answered()
-    bench.get("x")
     bench.gets(letters(6))
-    bench.gateway.take().answered()
+    bench.turn()
     assert bench.gateway.under_way == ["abc"]
 
 
@@ -449,6 +484,7 @@ def test_a_batch_that_nobody_waits_for_is_given_up(bench: Bench) -> None:
         each.cancel()
     assert sent.deferred.called
     bench.put("a")
+    bench.turn()
     assert bench.gateway.under_way == ["a"]
     assert [type(outcome(each)) for each in putting] == [Abandoned] * 2
 

@@ -254,13 +254,13 @@ async def test_a_batch_whose_answer_is_lost_may_have_been_applied_and_each_is_to
     proxy: FaultProxy, make_client: MakeClient, client: EtcdClient, prefix: str
 ) -> None:
     through = make_client(endpoints=proxy.endpoint, request_timeout=60)
-    await through.get(prefix)
+    now = (await through.get(prefix)).header.revision
     proxy.swallow("answers")
     first = through.put(prefix + "first", "v")
     putting = [through.put(f"{prefix}{n}", str(n)) for n in range(MANY)]
     following = through.put(prefix + "0", "again")
     # The answers do not come through, so the puts are seen to be applied by somebody else.
-    async with client.watch(prefix, prefix=True, start_revision=1) as watch:
+    async with client.watch(prefix, prefix=True, start_revision=now + 1) as watch:
         seen: set[bytes] = set()
         while len(seen) < MANY + 1:
             seen |= {event.kv.key for event in (await soon(watch.next())).events}

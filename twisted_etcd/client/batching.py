@@ -2,7 +2,8 @@
 Group commit: requests that come while others are under way travel together, as one transaction.
 
 There is no timer in it that anything waits for. What finds nothing under way goes at once, alone and as it is; what
-comes meanwhile goes together as soon as there is an answer.
+comes meanwhile goes together as soon as there is an answer. While requests come many at a time, those of one turn of
+the reactor go together at its end.
 """
 
 from __future__ import annotations
@@ -155,6 +156,9 @@ class Batcher(Generic[RequestT, ResponseT]):
         self._open: set[_Member[RequestT, ResponseT]] = set()
         #: Whether sending waits for what is going on: the callers that are told of answers may want more.
         self._held_back = False
+        #: Whether the last batch was one of several, so that more than one may come in this turn.
+        self._in_company = False
+        self._end_of_turn: IDelayedCall | None = None
         self._timer: IDelayedCall | None = None
         self._timer_at = math.inf
 
@@ -170,19 +174,28 @@ class Batcher(Generic[RequestT, ResponseT]):
         member: _Member[RequestT, ResponseT] = _Member(self, request, size, timeout, now + timeout)
         self._open.add(member)
         self._queue.put(member)
-        if not self._held_back:
-            self._send_what_waits(now)
+        if not self._held_back and self._end_of_turn is None and self._how_many(now):
+            if self._under_way or self._in_company:
+                self._end_of_turn = self._clock.callLater(0, self._turn_is_over)
+            else:
+                self._send_what_waits(now)
         if member.batch is None:
-            self._look_again(member.deadline, now)
+            soon = self._timer_at <= now + PATIENCE
+            self._look_again(member.deadline if soon else min(member.deadline, self._next_lane(now)), now)
         return member.answer
 
     def stop(self) -> None:
         """Leave no delayed call behind. What waits ends with the gateway."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None
+        for call in (self._timer, self._end_of_turn):
+            if call is not None:
+                call.cancel()
+        self._timer = self._end_of_turn = None
 
     # --- sending ----------------------------------------------------------------------------------------------------
+
+    def _turn_is_over(self) -> None:
+        self._end_of_turn = None
+        self._send_what_waits(self._clock.seconds())
 
     def _send_what_waits(self, now: float) -> None:
         self._held_back = True
@@ -215,6 +228,7 @@ class Batcher(Generic[RequestT, ResponseT]):
         for member in members:
             member.batch = batch
         self._under_way.append(batch)
+        self._in_company = len(members) > 1
         rpc = self._kind.rpc
         call: Deferred[Any]
         if len(members) == 1:

@@ -148,19 +148,19 @@ class EtcdService(MessageService):
     # --- key-values, transactions, leases ---------------------------------------------------------------------------
 
     @handles(m.EtcdKeyExistReq)
-    async def on_key_exist(self, message: m.EtcdKeyExistReq) -> m.EtcdKeyExistResp:
+    def on_key_exist(self, message: m.EtcdKeyExistReq) -> Deferred[m.EtcdKeyExistResp]:
         """See the message."""
-        return await self._kv.exist(message)
+        return self._kv.exist(message)
 
     @handles(m.EtcdGetReq)
-    async def on_get(self, message: m.EtcdGetReq) -> m.EtcdGetResp:
+    def on_get(self, message: m.EtcdGetReq) -> Deferred[m.EtcdGetResp]:
         """See the message."""
-        return await self._kv.get(message)
+        return self._kv.get(message)
 
     @handles(m.EtcdSetReq)
-    async def on_set(self, message: m.EtcdSetReq) -> m.EtcdSetResp:
+    def on_set(self, message: m.EtcdSetReq) -> Deferred[m.EtcdSetResp]:
         """See the message."""
-        return await self._kv.set(message)
+        return self._kv.set(message)
 
     @handles(m.EtcdDelReq)
     async def on_delete(self, message: m.EtcdDelReq) -> m.EtcdDelResp:
