@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent
 
 from tests.gateway.conftest import MakeProxy, MakeScripted
 from tests.gateway.servers import CLOCK, EMPTY_ANSWER, Asked, always, always_and_close, http_answer, silent
 from tests.wire import Listener, soon
 from twisted_etcd.errors import NotEtcd, TLSFailed
+from twisted_etcd.gateway.agent import PooledAgent
+from twisted_etcd.gateway.connections import Connections
 from twisted_etcd.gateway.exchange import Exchange, ExchangeFailed, Reach, Reply
+from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
 
 Post = Callable[..., Deferred[Reply]]
 Answer = Callable[[Asked, int], None]
@@ -29,14 +32,16 @@ UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection:
 @pytest.fixture
 def post() -> Iterator[Post]:
     """Posts to a URL."""
-    pool = HTTPConnectionPool(reactor)
+    connections = Connections(CLOCK, TLSTrust(TLSSettings()), 3.0)
+    agent = PooledAgent(connections.to, CLOCK)
 
     def start(url: str, body: bytes = BODY, max_length: int = 1 << 20) -> Deferred[Reply]:
-        exchange = Exchange(Agent(reactor, pool=pool), CLOCK, max_length)
-        return soon(Deferred.fromCoroutine(exchange.post(f"{url}/v3/kv/range", HEADERS, body)))
+        exchange = Exchange(cast("IAgent", agent), CLOCK, max_length)
+        return soon(exchange.post(f"{url}/v3/kv/range", HEADERS, body))
 
     yield start
-    pytest_twisted.blockon(pool.closeCachedConnections())
+    agent.close()
+    pytest_twisted.blockon(soon(connections.all_gone()))
 
 
 async def broken(posting: Deferred[Reply]) -> ExchangeFailed:
