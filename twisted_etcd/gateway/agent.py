@@ -117,8 +117,8 @@ class PooledAgent:
             way, opening = self._found(method, uri)
         except ValueError:
             return fail(Failure())
-        given = Headers() if headers is None else headers
-        return way.request(SentRequest(method, uri, given), request_head(opening, given, bodyProducer), bodyProducer)
+        head = request_head(opening, headers, bodyProducer)
+        return way.request(SentRequest(method, uri, headers), head, bodyProducer)
 
     def _find(self, method: bytes, uri: bytes) -> tuple[_Way, bytes]:
         endpoint, opening = target(method, uri)

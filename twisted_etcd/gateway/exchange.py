@@ -237,10 +237,11 @@ class Exchange:
         response.deliverBody(cast("IProtocol", collector))
 
         def whole(body: tuple[bytes, bool]) -> Reply:
+            headers = response.headers
             return Reply(
                 status=response.code,
-                content_type=_header(response, b"content-type"),
-                server=_header(response, b"server"),
+                content_type=_header(headers, b"content-type"),
+                server=_header(headers, b"server"),
                 body=body[0],
                 whole=body[1],
             )
@@ -248,6 +249,6 @@ class Exchange:
         return collector.done.addCallback(whole)
 
 
-def _header(response: IResponse, name: bytes) -> str:
-    values: list[bytes] | None = response.headers.getRawHeaders(name)
+def _header(headers: Headers, name: bytes) -> str:
+    values = headers.getRawHeaders(name)
     return values[0].decode("latin-1") if values else ""

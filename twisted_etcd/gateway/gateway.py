@@ -10,7 +10,6 @@ from twisted.internet.interfaces import IReactorCore, IReactorTCP, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import INTERNAL_SERVER_ERROR
-from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent
 
 from twisted_etcd.errors import (
@@ -28,6 +27,7 @@ from twisted_etcd.gateway.connections import Connections
 from twisted_etcd.gateway.endpoints import Endpoint
 from twisted_etcd.gateway.endpointset import EndpointSet, EndpointStatus
 from twisted_etcd.gateway.exchange import Exchange, Reply, explain
+from twisted_etcd.gateway.httprequest import SentHeaders
 from twisted_etcd.gateway.poststream import PostStream, open_post_stream
 from twisted_etcd.gateway.stream import StreamMalformed, StreamReceiver, StreamRefused
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
@@ -120,7 +120,7 @@ class Gateway:
         )
         self._max_connections = max_connections
         self._turns: dict[Endpoint, DeferredSemaphore] = {}
-        self._headers = ("", Headers({name: [value] for name, value in self._header_values("").items()}))
+        self._headers = ("", SentHeaders(self._header_values("")))
         self._calls: set[UnaryCall[Any]] = set()
         self._opening: set[Deferred[Any]] = set()
         self._stopped = False
@@ -400,9 +400,9 @@ class Gateway:
         values = {"Accept": "application/json", "Content-Type": "application/json"}
         return {**values, "Authorization": token} if token else values
 
-    def _headers_with(self, token: str) -> Headers:
+    def _headers_with(self, token: str) -> SentHeaders:
         if self._headers[0] != token:
-            self._headers = (token, Headers({name: [value] for name, value in self._header_values(token).items()}))
+            self._headers = (token, SentHeaders(self._header_values(token)))
         return self._headers[1]
 
     # --- the end ----------------------------------------------------------------------------------------------------

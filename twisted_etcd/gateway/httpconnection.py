@@ -200,8 +200,10 @@ class HTTPConnection(Protocol):
         reader, answering, body = self._reader, self._answering, self._receiving
         self._answering = self._receiving = None
         if answering is not None:
-            never = ResponseFailed if reader.begun else ResponseNeverReceived
-            answering.errback(Failure(never([reason])))
+            if reader.begun:
+                answering.errback(Failure(ResponseFailed([reason])))
+            else:
+                answering.errback(Failure(ResponseNeverReceived([reason])))
         elif body is not None:
             open_ended = reader.head is not None and reader.head.open_ended
             if open_ended and reason.check(ConnectionDone):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from twisted.web.client import URI
@@ -14,8 +15,7 @@ from twisted_etcd.gateway.endpoints import Endpoint
 #: Those whose answers are as long as they say.
 _METHODS = frozenset({b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
 _VISIBLE = re.compile(rb"[!-~]+").fullmatch
-#: What is not taken from whoever asks: the first two are this side's to say, and etcd packs nothing, while a packed
-#: body of a proxy that cannot be unpacked would be taken for an empty one.
+#: What is not taken from whoever asks: this side says it, or leaves it out as :class:`SentHeaders` does.
 _OWN = frozenset({b"Host", b"Content-Length", b"Accept-Encoding"})
 
 
@@ -48,13 +48,42 @@ def target(method: bytes, uri: bytes) -> Target:
     return Target(endpoint, opening)
 
 
-def request_head(opening: bytes, headers: Headers, body: WholeBody | None) -> bytes:
+class SentHeaders(Headers):
+    """
+    Headers that many requests have in common, as they go out. They stay as they are.
+
+    treq adds to a copy of those that it is given that it can unpack gzip, and nothing else. etcd never packs, and a
+    packed body that cannot be unpacked, as a proxy may send it, would be taken for an empty one. So it is left out.
+
+    :ivar lines: their bytes.
+    """
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        super().__init__({name: [value] for name, value in values.items()})
+        self.lines = b"".join(
+            b"%b: %b\r\n" % (name, value) for name, values in self.getAllRawHeaders() for value in values
+        )
+
+    def copy(self) -> SentHeaders:
+        """The same, which nobody can change."""
+        return self
+
+    def addRawHeader(self, name: str | bytes, value: str | bytes) -> None:
+        """Nothing is added."""
+
+
+def request_head(opening: bytes, headers: Headers | None, body: WholeBody | None) -> bytes:
     """All that goes before the body."""
-    lines = [opening]
-    for name, values in headers.getAllRawHeaders():
-        if name not in _OWN:
-            lines += [b"%b: %b\r\n" % (name, value) for value in values]
-    if body is not None:
-        lines.append(b"Content-Length: %d\r\n" % body.length)
-    lines.append(b"\r\n")
-    return b"".join(lines)
+    if isinstance(headers, SentHeaders):
+        lines = headers.lines
+    elif headers is None:
+        lines = b""
+    else:
+        lines = b"".join(
+            b"%b: %b\r\n" % (name, value)
+            for name, values in headers.getAllRawHeaders()
+            if name not in _OWN
+            for value in values
+        )
+    length = b"" if body is None else b"Content-Length: %d\r\n" % body.length
+    return b"%b%b%b\r\n" % (opening, lines, length)

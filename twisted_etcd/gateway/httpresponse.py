@@ -17,10 +17,10 @@ from twisted_etcd.gateway.httpreader import Head
 class SentRequest:
     """What was asked for."""
 
-    def __init__(self, method: bytes, uri: bytes, headers: Headers) -> None:
+    def __init__(self, method: bytes, uri: bytes, headers: Headers | None) -> None:
         self.method = method
         self.absoluteURI = uri
-        self.headers = headers
+        self.headers = Headers() if headers is None else headers
 
 
 class BodySource(Protocol):

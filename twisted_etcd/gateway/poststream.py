@@ -21,7 +21,7 @@ from zope.interface import implementer
 from twisted_etcd.gateway.body import WholeBody
 from twisted_etcd.gateway.framing import LineFramer, LineTooLong
 from twisted_etcd.gateway.httpconnection import HTTPConnection, HTTPConnections
-from twisted_etcd.gateway.httprequest import request_head, target
+from twisted_etcd.gateway.httprequest import SentHeaders, request_head, target
 from twisted_etcd.gateway.httpresponse import SentRequest
 from twisted_etcd.gateway.stream import (
     MAX_MESSAGE,
@@ -60,12 +60,12 @@ class _OneConnection:
     def request(
         self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: IBodyProducer | None = None
     ) -> Deferred[IResponse]:
-        given, body = headers or Headers(), cast("WholeBody | None", bodyProducer)
-        head = request_head(target(method, uri).opening, given, body)
+        body = cast("WholeBody | None", bodyProducer)
+        head = request_head(target(method, uri).opening, headers, body)
 
         def connected(connection: HTTPConnection) -> Deferred[IResponse]:
             self._connection = connection
-            return connection.request(SentRequest(method, uri, given), head, body)
+            return connection.request(SentRequest(method, uri, headers), head, body)
 
         factory = HTTPConnections(lambda: HTTPConnection(gone=self._gone))
         connecting: Deferred[Any] = self._endpoint.connect(cast("IProtocolFactory", factory))
@@ -207,14 +207,12 @@ def open_post_stream(
         :mod:`twisted_etcd.gateway.stream` for what it fails with.
     """
     agent = _OneConnection(endpoint)
-    request_headers = Headers({name: [value] for name, value in headers.items()})
-    request_headers.setRawHeaders("Accept", ["application/json"])
-    request_headers.setRawHeaders("Content-Type", ["application/json"])
+    json = "application/json"
     asking = cast(
         "Deferred[IResponse]",
         HTTPClient(cast("IAgent", agent)).post(
             url,
-            headers=request_headers,
+            headers=SentHeaders({**headers, "Accept": json, "Content-Type": json}),
             data=cast("Any", WholeBody(body)),
             allow_redirects=False,
             unbuffered=True,
