@@ -115,7 +115,7 @@ class PooledAgent:
             return fail(TypeError(f"a body must be a WholeBody, not a {type(bodyProducer).__name__}"))
         try:
             way, opening = self._found(method, uri)
-        except ValueError:
+        except Exception:  # noqa: BLE001 such as a name that no certificate can have; it fails what is asked for
             return fail(Failure())
         head = request_head(opening, headers, bodyProducer)
         return way.request(SentRequest(method, uri, headers), head, bodyProducer)

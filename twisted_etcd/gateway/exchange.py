@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone, DNSLookupError
 from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
@@ -26,7 +26,7 @@ from twisted.web.iweb import IAgent, IResponse
 from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import NotEtcd, TLSFailed
 from twisted_etcd.gateway.body import WholeBody
-from twisted_etcd.gateway.httpreader import NotHTTP
+from twisted_etcd.gateway.httpreader import BrokenAnswer, NotHTTP
 from twisted_etcd.gateway.tls_errors import TLS_ERRORS, tls_obstacle, tls_words
 
 #: How many URLs are remembered as treq wants them.
@@ -150,6 +150,8 @@ def explain(failure: Failure) -> tuple[str, Obstacle | None]:
         return f"TLS: {obstacle or tls_words(value)}", TLSFailed if obstacle else None
     if isinstance(value, NotHTTP):
         return f"what came is not HTTP: {value}", NotEtcd
+    if isinstance(value, BrokenAnswer):
+        return f"the answer cannot be read: {value}", None
     if isinstance(value, DNSLookupError):
         return f"no such host name ({value})", None
     if isinstance(value, ConnectionDone) and failure.check(ResponseNeverReceived):
@@ -212,18 +214,10 @@ class Exchange:
         :return: fails with :class:`ExchangeFailed` where no whole answer came.
         """
         producer = WholeBody(body)
-        asking = cast(
-            "Deferred[IResponse]",
-            self._http.post(
-                self._url(url),
-                headers=headers,
-                data=cast("Any", producer),
-                cookies=self._cookies,
-                allow_redirects=False,
-                unbuffered=True,
-                reactor=cast("Any", self._clock),
-            ),
-        )
+        try:
+            asking = self._ask(url, headers, producer)
+        except Exception:  # noqa: BLE001 such as a name that no host can have; it fails what is asked for
+            asking = fail(Failure())
 
         def failed(failure: Failure) -> Reply:
             why, obstacle = explain(failure)
@@ -231,6 +225,18 @@ class Exchange:
             raise ExchangeFailed(why, Reach.MAYBE_SENT if sent else Reach.NOT_SENT, obstacle) from failure.value
 
         return asking.addCallback(self._read).addErrback(failed)
+
+    def _ask(self, url: str, headers: Headers, body: WholeBody) -> Deferred[IResponse]:
+        asking = self._http.post(
+            self._url(url),
+            headers=headers,
+            data=cast("Any", body),
+            cookies=self._cookies,
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=cast("Any", self._clock),
+        )
+        return cast("Deferred[IResponse]", asking)
 
     def _read(self, response: IResponse) -> Deferred[Reply]:
         collector = _BodyCollector(self._max_length)

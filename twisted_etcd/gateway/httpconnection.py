@@ -95,23 +95,23 @@ class HTTPConnection(Protocol):
         Ask.
 
         :param head: all that goes before the body.
-        :param at_once: write without waiting for the reactor, which would see first what has come meanwhile; for a
+        :param at_once: do not wait for the reactor to write, which would see first what has come meanwhile; for a
             connection that is :attr:`quiet`.
         :return: fires when the head of the answer has come. Cancelling it closes the connection.
         """
-        transport = cast("Any", self.transport)
         answering: Deferred[IResponse] = Deferred(self._cancelled)
         self._answering = answering
         self._request = request
         self._sending = body
         self._left = False
         self._reader.expect()
-        transport.write(head if body is None else head + body.take())
-        if self._socket is None:
+        data = head if body is None else head + body.take()
+        if at_once and self._socket is not None:
+            data = data[_send(self._socket, data) :]
+        if data:
+            cast("Any", self.transport).write(data)
+        if not data or self._socket is None:
             self._departed()
-        elif at_once:
-            # What goes wrong here goes wrong again when the reactor writes, which it does as long as anything is left.
-            transport.doWrite()
         return answering
 
     def _departed(self) -> None:
@@ -214,6 +214,14 @@ class HTTPConnection(Protocol):
         reader.close()
         if self._gone is not None:
             self._gone(self, reason)
+
+
+def _send(handle: socket.socket, data: bytes) -> int:
+    """How much of it the operating system has taken; what is wrong with the socket is the reactor's to find."""
+    try:
+        return handle.send(data)
+    except OSError:
+        return 0
 
 
 class HTTPConnections(Factory):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import NamedTuple, NoReturn
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -22,7 +23,11 @@ _BODILESS = frozenset({NO_CONTENT, NOT_MODIFIED})
 
 
 class NotHTTP(Exception):
-    """What came is not HTTP, or not such as is taken here; its text says what is wrong with it."""
+    """What came does not begin as an answer does; its text says what is wrong with it."""
+
+
+class BrokenAnswer(Exception):
+    """What began as an answer cannot be read on; its text says why. What was asked for may have been done."""
 
 
 class Head(NamedTuple):
@@ -57,7 +62,7 @@ class AnswerReader:
         self.whole = False
         self.begun = False
         self.lasting = True
-        self.trouble: NotHTTP | None = None
+        self.trouble: NotHTTP | BrokenAnswer | None = None
         self._phrase = b""
         self._fields: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
@@ -91,7 +96,9 @@ class AnswerReader:
                 # The answer stands; what came behind it was not asked for.
                 self.lasting = False
             elif self.trouble is None:
-                self.trouble = NotHTTP(str(error))
+                # None of a head has come without a status, which is left from an answer before where there was one.
+                began = self._parser.get_status_code() >= HTTPStatus.CONTINUE
+                self.trouble = BrokenAnswer(str(error)) if began else NotHTTP(str(error))
         body = self._body
         if body:
             self._without_body = 0
@@ -105,10 +112,10 @@ class AnswerReader:
         self._without_body += length
         if self._without_body > MAX_HEAD and self.trouble is None:
             what = _too_long() if self.head is None else f"more than {MAX_HEAD} bytes came without any of the body"
-            self.trouble = NotHTTP(what)
+            self.trouble = BrokenAnswer(what)
 
     def _refuse(self, why: str) -> NoReturn:
-        self.trouble = NotHTTP(why)
+        self.trouble = BrokenAnswer(why)
         # For the parser, so that it stops.
         raise self.trouble
 
@@ -117,9 +124,9 @@ class AnswerReader:
     def on_message_begin(self) -> None:
         """An answer begins."""
         if self.whole:
-            self.lasting = False
             msg = "an answer that nobody asked for"
-            raise NotHTTP(msg)
+            # For the parser, so that it stops.
+            raise BrokenAnswer(msg)
 
     def on_status(self, phrase: bytes) -> None:
         """Some of the status line's text."""

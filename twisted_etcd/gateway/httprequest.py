@@ -44,7 +44,7 @@ def target(method: bytes, uri: bytes) -> Target:
         raise ValueError(msg)
     parts = URI.fromBytes(uri)
     endpoint = Endpoint(parts.scheme.decode(), parts.host.decode().strip("[]"), parts.port)
-    opening = b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, parts.originForm, endpoint.authority.encode())
+    opening = b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, parts.originForm, parts.netloc.rpartition(b"@")[2])
     return Target(endpoint, opening)
 
 
