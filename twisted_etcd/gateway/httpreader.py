@@ -53,7 +53,7 @@ class AnswerReader:
     :ivar head: of the answer, once that has come.
     :ivar whole: whether the answer has come to its end.
     :ivar begun: whether any of the answer has come.
-    :ivar lasting: whether a further request may be made on the connection once the answer is whole.
+    :ivar lasting: whether a further request may be made on the connection, now that the answer is whole.
     :ivar trouble: why nothing more can be read, once it is so.
     """
 
@@ -61,7 +61,7 @@ class AnswerReader:
         self.head: Head | None = None
         self.whole = False
         self.begun = False
-        self.lasting = True
+        self.lasting = False
         self.trouble: NotHTTP | BrokenAnswer | None = None
         self._phrase = b""
         self._fields: list[tuple[bytes, bytes]] = []
@@ -72,7 +72,7 @@ class AnswerReader:
     def expect(self) -> None:
         """Another answer is to come."""
         self.head = None
-        self.whole = self.begun = False
+        self.whole = self.begun = self.lasting = False
         self._phrase = b""
         self._fields = []
         self._without_body = 0
@@ -133,9 +133,9 @@ class AnswerReader:
         self._phrase += phrase
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; also one that comes behind a body in chunks, where it says nothing."""
+        """A header; also one that comes behind a body in chunks, which is not handed on."""
         if self.head is None:
-            self._fields.append((name, value))
+            self._fields.append((name, value.rstrip()))
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
@@ -158,7 +158,6 @@ class AnswerReader:
         for name, value in fields:
             headers.addRawHeader(name, value)
         length, open_ended = _framing(code, headers)
-        self.lasting = parser.should_keep_alive()
         self.head = Head(version, code, self._phrase, headers, length, open_ended)
         self._without_body = 0
 
@@ -170,6 +169,8 @@ class AnswerReader:
         """The answer is whole, or what came before it: ``100 Continue`` and its like."""
         if self.head is not None:
             self.whole = True
+            # Not before: what comes behind a body in chunks can say that it was the last one.
+            self.lasting = self._parser.should_keep_alive()
         else:
             self._phrase = b""
             self._fields = []

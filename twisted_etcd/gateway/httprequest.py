@@ -43,8 +43,11 @@ def target(method: bytes, uri: bytes) -> Target:
         msg = "a URI must be of visible ASCII characters"
         raise ValueError(msg)
     parts = URI.fromBytes(uri)
+    if b"@" in parts.netloc:
+        msg = "a URI must name no user; what is sent with a request goes into its headers"
+        raise ValueError(msg)
     endpoint = Endpoint(parts.scheme.decode(), parts.host.decode().strip("[]"), parts.port)
-    opening = b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, parts.originForm, parts.netloc.rpartition(b"@")[2])
+    opening = b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, parts.originForm, parts.netloc)
     return Target(endpoint, opening)
 
 
@@ -63,6 +66,10 @@ class SentHeaders(Headers):
         self.lines = b"".join(
             b"%b: %b\r\n" % (name, value) for name, values in self.getAllRawHeaders() for value in values
         )
+
+    def __repr__(self) -> str:
+        # One of them may be a token.
+        return f"SentHeaders({', '.join(name.decode() for name, _ in self.getAllRawHeaders())})"
 
     def copy(self) -> SentHeaders:
         """The same, which nobody can change."""
