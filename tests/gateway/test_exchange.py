@@ -19,6 +19,7 @@ from twisted_etcd.errors import NotEtcd, TLSFailed
 from twisted_etcd.gateway.agent import PooledAgent
 from twisted_etcd.gateway.connections import Connections
 from twisted_etcd.gateway.exchange import Exchange, ExchangeFailed, Reach, Reply
+from twisted_etcd.gateway.httpreader import MAX_HEAD, MAX_HEADERS
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
 
 Post = Callable[..., Deferred[Reply]]
@@ -93,6 +94,15 @@ async def test_redirects_are_not_followed(post: Post, make_scripted: MakeScripte
     assert elsewhere.requests == []
 
 
+@pytest_twisted.ensureDeferred
+async def test_cookies_are_neither_kept_nor_sent(post: Post, make_scripted: MakeScripted) -> None:
+    server = make_scripted(always(http_answer(headers=["Set-Cookie: member=1; Path=/"])))
+    for _ in range(2):
+        await post(server.url)
+    assert len(server.requests) == 2
+    assert not any(b"\r\ncookie:" in request.lower() for request in server.requests)
+
+
 # --- what certainly was not sent ------------------------------------------------------------------------------------
 
 
@@ -112,6 +122,13 @@ async def test_a_name_that_does_not_exist_sends_nothing(post: Post) -> None:
     error = await broken(post("http://no-such-host.invalid:2379"))
     assert (error.reach, error.obstacle) == (Reach.NOT_SENT, None)
     assert "no such host name" in error.why
+
+
+@pytest.mark.parametrize("host", ["xn--a", "a" * 64])
+@pytest_twisted.ensureDeferred
+async def test_a_name_that_no_host_can_have_sends_nothing(post: Post, host: str) -> None:
+    error = await broken(post(f"http://{host}.invalid:2379"))
+    assert error.reach is Reach.NOT_SENT
 
 
 # --- what may have been sent ----------------------------------------------------------------------------------------
@@ -169,6 +186,31 @@ async def test_an_answer_over_the_bound_is_given_up(post: Post, make_scripted: M
     assert error.reach is Reach.MAYBE_SENT
     await (await server.connection()).until_lost()
     assert len((await post(server.url, max_length=3000)).body) == 3000
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (http_answer(headers=[f"X-Long: {'x' * MAX_HEAD}"]), f"the head of the answer is longer than {MAX_HEAD} bytes"),
+        (http_answer(headers=["A: 1"] * MAX_HEADERS), f"the answer has more than {MAX_HEADERS} headers"),
+        (http_answer(headers=["no colon"]), "Invalid header token"),
+        (http_answer().replace(b"HTTP/1.1 200", b"HTTP/2.0 200"), "the server speaks HTTP/2.0"),
+        (http_answer(status=101, headers=["Connection: upgrade", "Upgrade: h2c"]), "switches to another protocol"),
+        (http_answer(headers=["Transfer-Encoding: chunked"]), "Transfer-Encoding"),
+    ],
+    ids=["a long head", "many headers", "no header", "another version", "another protocol", "two lengths"],
+)
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_cannot_be_read_leaves_open_what_was_done(
+    post: Post, make_scripted: MakeScripted, answer: bytes, why: str
+) -> None:
+    server = make_scripted(always(answer))
+    error = await broken(post(server.url))
+    # It may be etcd's own, spoiled on the way.
+    assert (error.reach, error.obstacle) == (Reach.MAYBE_SENT, None)
+    assert error.why.startswith("the answer cannot be read: ")
+    assert why in error.why
+    await (await server.connection()).until_lost()
 
 
 @pytest_twisted.ensureDeferred
