@@ -155,6 +155,7 @@ def finish(peer: Asked, _number: int) -> None:
         (always_and_close(CHUNKED + b"%x\r\n%s" % (len(EMPTY_ANSWER), EMPTY_ANSWER[:10])), "the answer was cut short"),
         (always_and_close(CHUNKED + b"%x\r\n%s\r\n" % (len(EMPTY_ANSWER), EMPTY_ANSWER)), "the answer was cut short"),
         (always_and_close(CHUNKED + b"no number\r\n"), "the answer was cut short"),
+        (always(http_answer(headers=["Content-Encoding: gzip"])), "the answer was cut short"),
     ],
     ids=[
         "reset",
@@ -167,6 +168,7 @@ def finish(peer: Asked, _number: int) -> None:
         "cut in a chunk",
         "cut before the last chunk",
         "a chunk without a length",
+        "said to be packed",
     ],
 )
 @pytest_twisted.ensureDeferred

@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
+from twisted.web.client import ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IClientRequest, IResponse
 from zope.interface.verify import verifyObject
@@ -179,3 +180,26 @@ def test_a_body_that_is_too_much_can_be_refused_though_it_came_whole(source: Sou
     body.end(END)
     body.deliver_to(cast("Any", Refuses(source.told)))
     assert source.told == ["abort", "delivered", "lost"]
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_who_fails_to_take_it_is_told_so_and_the_connection_is_closed(
+    *, source: Source, body: Body, early: bool
+) -> None:
+    class Fails(Taker):
+        def dataReceived(self, data: bytes) -> None:
+            msg = "a mistake"
+            raise LookupError(msg)
+
+    taker = Fails(source.told)
+    if early:
+        body.add(b"a")
+        body.end(END)
+    body.deliver_to(cast("Any", taker))
+    body.add(b"b")
+    body.add(b"c")
+    body.end(END)
+    assert [each for each in source.told if each != "resume"] == ["abort", "delivered", "lost"]
+    assert taker.end is not None
+    assert isinstance(taker.end.value, ResponseFailed)
+    assert taker.end.value.reasons[0].check(LookupError)

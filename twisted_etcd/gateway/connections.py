@@ -46,6 +46,8 @@ def _watch_over(transport: ITransport) -> None:
         transport = cast("ITransport", transport.transport)
     if ISystemHandle.providedBy(transport) and ITCPTransport.providedBy(transport):
         transport.setTcpKeepAlive(True)
+        # What is written is whole: there is nothing to wait for that it could travel with.
+        transport.setTcpNoDelay(True)
         handle: socket.socket = cast("ISystemHandle", transport).getHandle()
         for name, value in _LIVENESS.items():
             handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.python.failure import Failure
+from twisted.web.client import ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IClientRequest, IResponse
 from zope.interface import implementer
@@ -67,8 +68,8 @@ class Body:
         """More of it has come."""
         if self._taker is None:
             self._parts.append(data)
-        else:
-            self._taker.dataReceived(data)
+        elif self._end is None:
+            self._hand_over(self._taker, data)
 
     def end(self, reason: Failure) -> None:
         """No more of it comes."""
@@ -87,11 +88,20 @@ class Body:
         protocol.makeConnection(self)  # type: ignore[arg-type]
         if self._parts:
             parts, self._parts = self._parts, []
-            protocol.dataReceived(parts[0] if len(parts) == 1 else b"".join(parts))
+            self._hand_over(protocol, parts[0] if len(parts) == 1 else b"".join(parts))
         if self._end is not None:
             self._finish()
         elif self._source is not None and not self._paused:
             self._source.resume()
+
+    def _hand_over(self, taker: IProtocol, data: bytes) -> None:
+        try:
+            taker.dataReceived(data)
+        except Exception:  # noqa: BLE001 such as a body that says that it is packed and is not; whoever takes it is told
+            self._end = Failure(ResponseFailed([Failure()]))
+            if self._source is not None:
+                self._source.abort()
+            self._finish()
 
     def _finish(self) -> None:
         taker, source, end = self._taker, self._source, self._end
