@@ -243,7 +243,7 @@ async def test_authentication_that_is_switched_on_and_off_leaves_clients_with_a_
         await switch(as_root)
         for breaks in (False, True):
             if breaks:
-                own_proxy.reset()
+                await soon(own_proxy.reset())
             value = next(values)
             await soon(client.put(KEY, value, lease=lease.id))
             assert await next_value(watch) == value.encode()
@@ -292,7 +292,7 @@ async def test_a_role_that_is_revoked_stops_requests_at_once_and_no_watch_that_i
     await guarded.as_root.put(KEY, "1")
     assert await next_value(watch) == b"1"
     await grant_role(guarded.as_root)
-    guarded.proxy.reset()
+    await soon(guarded.proxy.reset())
     await soon(client.put(KEY, "2"))
     assert await next_value(watch) == b"2"
 

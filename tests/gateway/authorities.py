@@ -10,8 +10,8 @@ import msgspec
 import trustme
 from treq.client import HTTPClient
 from twisted.internet import reactor
-from twisted.web.client import Agent, HTTPConnectionPool
 
+from twisted_etcd.gateway.agent import PooledAgent
 from twisted_etcd.gateway.connections import Connections
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
 
@@ -72,5 +72,5 @@ class Papers:
 
 def probing(settings: TLSSettings) -> HTTPClient:
     """What an etcd that asks for client certificates is asked with whether it is there."""
-    connections: Any = Connections(cast("Any", reactor), TLSTrust(settings), 5.0)
-    return HTTPClient(Agent.usingEndpointFactory(reactor, connections, HTTPConnectionPool(reactor, persistent=False)))
+    agent = PooledAgent(Connections(cast("Any", reactor), TLSTrust(settings), 5.0).to, cast("Any", reactor), keep=0)
+    return HTTPClient(cast("Any", agent))

@@ -11,12 +11,11 @@ from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
-from twisted.web.client import URI
 
 from tests.gateway.servers import CLOCK
 from tests.wire import Listener, Peer, soon
 from twisted_etcd.gateway.connections import Connections
-from twisted_etcd.gateway.endpoints import Endpoint, parse_endpoint
+from twisted_etcd.gateway.endpoints import parse_endpoint
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
 
 
@@ -129,18 +128,3 @@ async def test_a_tls_handshake_is_bounded_and_tells_its_protocol_nothing() -> No
     await soon(connections.all_gone())
     await listener.close()
     assert made == []
-
-
-@pytest.mark.parametrize(
-    ("uri", "endpoint"),
-    [
-        (b"http://127.0.0.1:1234/v3/kv/range", Endpoint("http", "127.0.0.1", 1234)),
-        (b"https://etcd.example:2379/", Endpoint("https", "etcd.example", 2379)),
-        (b"http://[::1]:2379/", Endpoint("http", "::1", 2379)),
-    ],
-)
-def test_the_agent_gets_one_way_to_each_member_and_keeps_it(uri: bytes, endpoint: Endpoint) -> None:
-    connections = new_connections()
-    way = connections.endpointForURI(URI.fromBytes(uri))
-    assert connections.endpointForURI(URI.fromBytes(uri)) is way
-    assert list(connections._pooled) == [endpoint]  # noqa: SLF001 what a URI's bytes were read as

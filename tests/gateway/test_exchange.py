@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent
 
 from tests.gateway.conftest import MakeProxy, MakeScripted
 from tests.gateway.servers import CLOCK, EMPTY_ANSWER, Asked, always, always_and_close, http_answer, silent
 from tests.wire import Listener, soon
 from twisted_etcd.errors import NotEtcd, TLSFailed
+from twisted_etcd.gateway.agent import PooledAgent
+from twisted_etcd.gateway.connections import Connections
 from twisted_etcd.gateway.exchange import Exchange, ExchangeFailed, Reach, Reply
+from twisted_etcd.gateway.httpreader import MAX_HEAD, MAX_HEADERS
+from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
 
 Post = Callable[..., Deferred[Reply]]
 Answer = Callable[[Asked, int], None]
@@ -29,14 +33,16 @@ UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection:
 @pytest.fixture
 def post() -> Iterator[Post]:
     """Posts to a URL."""
-    pool = HTTPConnectionPool(reactor)
+    connections = Connections(CLOCK, TLSTrust(TLSSettings()), 3.0)
+    agent = PooledAgent(connections.to, CLOCK)
 
     def start(url: str, body: bytes = BODY, max_length: int = 1 << 20) -> Deferred[Reply]:
-        exchange = Exchange(Agent(reactor, pool=pool), CLOCK, max_length)
-        return soon(Deferred.fromCoroutine(exchange.post(f"{url}/v3/kv/range", HEADERS, body)))
+        exchange = Exchange(cast("IAgent", agent), CLOCK, max_length)
+        return soon(exchange.post(f"{url}/v3/kv/range", HEADERS, body))
 
     yield start
-    pytest_twisted.blockon(pool.closeCachedConnections())
+    agent.close()
+    pytest_twisted.blockon(soon(connections.all_gone()))
 
 
 async def broken(posting: Deferred[Reply]) -> ExchangeFailed:
@@ -88,6 +94,15 @@ async def test_redirects_are_not_followed(post: Post, make_scripted: MakeScripte
     assert elsewhere.requests == []
 
 
+@pytest_twisted.ensureDeferred
+async def test_cookies_are_neither_kept_nor_sent(post: Post, make_scripted: MakeScripted) -> None:
+    server = make_scripted(always(http_answer(headers=["Set-Cookie: member=1; Path=/"])))
+    for _ in range(2):
+        await post(server.url)
+    assert len(server.requests) == 2
+    assert not any(b"\r\ncookie:" in request.lower() for request in server.requests)
+
+
 # --- what certainly was not sent ------------------------------------------------------------------------------------
 
 
@@ -107,6 +122,13 @@ async def test_a_name_that_does_not_exist_sends_nothing(post: Post) -> None:
     error = await broken(post("http://no-such-host.invalid:2379"))
     assert (error.reach, error.obstacle) == (Reach.NOT_SENT, None)
     assert "no such host name" in error.why
+
+
+@pytest.mark.parametrize("host", ["xn--a", "a" * 64])
+@pytest_twisted.ensureDeferred
+async def test_a_name_that_no_host_can_have_sends_nothing(post: Post, host: str) -> None:
+    error = await broken(post(f"http://{host}.invalid:2379"))
+    assert error.reach is Reach.NOT_SENT
 
 
 # --- what may have been sent ----------------------------------------------------------------------------------------
@@ -133,6 +155,7 @@ def finish(peer: Asked, _number: int) -> None:
         (always_and_close(CHUNKED + b"%x\r\n%s" % (len(EMPTY_ANSWER), EMPTY_ANSWER[:10])), "the answer was cut short"),
         (always_and_close(CHUNKED + b"%x\r\n%s\r\n" % (len(EMPTY_ANSWER), EMPTY_ANSWER)), "the answer was cut short"),
         (always_and_close(CHUNKED + b"no number\r\n"), "the answer was cut short"),
+        (always(http_answer(headers=["Content-Encoding: gzip"])), "the answer was cut short"),
     ],
     ids=[
         "reset",
@@ -145,6 +168,7 @@ def finish(peer: Asked, _number: int) -> None:
         "cut in a chunk",
         "cut before the last chunk",
         "a chunk without a length",
+        "said to be packed",
     ],
 )
 @pytest_twisted.ensureDeferred
@@ -164,6 +188,31 @@ async def test_an_answer_over_the_bound_is_given_up(post: Post, make_scripted: M
     assert error.reach is Reach.MAYBE_SENT
     await (await server.connection()).until_lost()
     assert len((await post(server.url, max_length=3000)).body) == 3000
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (http_answer(headers=[f"X-Long: {'x' * MAX_HEAD}"]), f"the head of the answer is longer than {MAX_HEAD} bytes"),
+        (http_answer(headers=["A: 1"] * MAX_HEADERS), f"the answer has more than {MAX_HEADERS} headers"),
+        (http_answer(headers=["no colon"]), "Invalid header token"),
+        (http_answer().replace(b"HTTP/1.1 200", b"HTTP/2.0 200"), "the server speaks HTTP/2.0"),
+        (http_answer(status=101, headers=["Connection: upgrade", "Upgrade: h2c"]), "switches to another protocol"),
+        (http_answer(headers=["Transfer-Encoding: chunked"]), "Transfer-Encoding"),
+    ],
+    ids=["a long head", "many headers", "no header", "another version", "another protocol", "two lengths"],
+)
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_cannot_be_read_leaves_open_what_was_done(
+    post: Post, make_scripted: MakeScripted, answer: bytes, why: str
+) -> None:
+    server = make_scripted(always(answer))
+    error = await broken(post(server.url))
+    # It may be etcd's own, spoiled on the way.
+    assert (error.reach, error.obstacle) == (Reach.MAYBE_SENT, None)
+    assert error.why.startswith("the answer cannot be read: ")
+    assert why in error.why
+    await (await server.connection()).until_lost()
 
 
 @pytest_twisted.ensureDeferred

@@ -307,10 +307,14 @@ async def test_reset_ends_all_that_is_open_and_nothing_more(bench: Bench) -> Non
     for client, server in pairs:
         server.socket.write(b"hello")
         await client.until_received(b"hello")
-    bench.proxy.reset()
+    gone = bench.proxy.reset()
+    assert not gone.called
+    await soon(gone)
+    assert bench.proxy.connections == []
     for pair in pairs:
         for peer in pair:
             assert (await peer.until_lost()).check(ConnectionLost)
+    assert bench.proxy.reset().called
     client, server = await bench.pair()
     client.socket.write(b"fine")
     await server.until_received(b"fine")

@@ -3,44 +3,38 @@
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IConsumer, IPullProducer
+from twisted.internet.interfaces import IConsumer
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 
-@implementer(IBodyProducer, IPullProducer)
+@implementer(IBodyProducer)
 class WholeBody:
     """
-    Writes a body in one piece, and knows whether its end can have left this process.
-
-    A connection that takes it as a pull producer asks it for more when it begins, and again once all that was written
-    is with the operating system. One that takes it as a push producer says nothing of that.
+    A body in one piece, and whether its end can have left this process.
 
     :ivar left: whether the last byte may have left this process. Without that byte no server can act on the request.
+        Whoever takes the body says so.
     """
 
     def __init__(self, body: bytes) -> None:
         self.length = len(body)
         self.left = False
         self._body = body
-        self._pulled = False
-        self._written = False
+
+    def take(self) -> bytes:
+        """All of it, once."""
+        # A connection that is kept open may keep this until its next request.
+        body, self._body = self._body, b""
+        return body
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Write all of it."""
-        # A connection that is kept open keeps this until its next request.
-        body, self._body = self._body, b""
-        consumer.write(body)
-        self._written = True
-        self.left = not self._pulled
+        """Write all of it, to one who says nothing of where it is."""
+        consumer.write(self.take())
+        self.left = True
         return succeed(None)
-
-    def resumeProducing(self) -> None:
-        """There is no more to write; but now it is known where that is which was written."""
-        self._pulled = True
-        self.left = self._written
 
     def pauseProducing(self) -> None:
         """Nothing can be held back: all was written at once."""
 
-    stopProducing = pauseProducing
+    resumeProducing = stopProducing = pauseProducing

@@ -11,7 +11,6 @@ from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP
 from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IHandshakeListener,
-    IProducer,
     IProtocol,
     IProtocolFactory,
     IReactorCore,
@@ -26,8 +25,6 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
-from twisted.web.client import URI
-from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import directlyProvides, implementer, providedBy
 
 from twisted_etcd.gateway.endpoints import Endpoint
@@ -49,6 +46,8 @@ def _watch_over(transport: ITransport) -> None:
         transport = cast("ITransport", transport.transport)
     if ISystemHandle.providedBy(transport) and ITCPTransport.providedBy(transport):
         transport.setTcpKeepAlive(True)
+        # What is written is whole: there is nothing to wait for that it could travel with.
+        transport.setTcpNoDelay(True)
         handle: socket.socket = cast("ISystemHandle", transport).getHandle()
         for name, value in _LIVENESS.items():
             handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
@@ -88,22 +87,7 @@ class _Socket(ProtocolWrapper):
         self.wrappedProtocol.makeConnection(cast("ITransport", self))
         self.ready.callback(self.wrappedProtocol)
 
-    def registerProducer(self, producer: IProducer, streaming: bool) -> None:  # noqa: FBT001 - as IConsumer has it
-        if self._sockets.tells_departure:
-            # The one before stayed until now, to be told.
-            super().unregisterProducer()  # type: ignore[no-untyped-call]
-            streaming = False
-        super().registerProducer(producer, streaming)  # type: ignore[no-untyped-call]
-
-    def unregisterProducer(self) -> None:
-        if not self._sockets.tells_departure:
-            super().unregisterProducer()  # type: ignore[no-untyped-call]
-
-    def loseConnection(self) -> None:
-        if not self._sockets.abrupt:
-            super().loseConnection()  # type: ignore[no-untyped-call]
-            return
-        self.disconnecting = True
+    def abortConnection(self) -> None:
         self._abort()
 
     def _abort(self) -> None:
@@ -134,20 +118,14 @@ class _Sockets(WrappingFactory):
     Makes the :class:`_Socket` of a connection.
 
     :ivar secure: whether TLS is spoken, so that there is a handshake to wait for.
-    :ivar abrupt: whether sockets are closed at once, without TLS's farewell, for which a peer that hangs would never
-        leave.
-    :ivar tells_departure: whether a producer that has written all is told when that has left this process, for which it
-        is taken as a pull producer. TLS cannot tell it, and a stream has nobody who asks.
     """
 
     protocol = _Socket
     noisy = False
 
-    def __init__(self, wrapped: IProtocolFactory, open_sockets: _OpenSockets, *, secure: bool, abrupt: bool) -> None:
+    def __init__(self, wrapped: IProtocolFactory, open_sockets: _OpenSockets, *, secure: bool) -> None:
         super().__init__(wrapped)  # type: ignore[no-untyped-call]
         self.secure = secure
-        self.abrupt = abrupt
-        self.tells_departure = abrupt and not secure
         self._open_sockets = open_sockets
 
     def registerProtocol(self, p: ProtocolWrapper) -> None:  # noqa: N802
@@ -205,19 +183,15 @@ class _CountedEndpoint:
         handshake_timeout: float,
         *,
         secure: bool,
-        abrupt: bool,
     ) -> None:
         self._endpoint = endpoint
         self._open_sockets = open_sockets
         self._clock = clock
         self._handshake_timeout = handshake_timeout
         self._secure = secure
-        self._abrupt = abrupt
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
-        # Twisted's HTTP client would log two lines for each connection.
-        cast("Any", protocolFactory).noisy = False
-        sockets = _Sockets(protocolFactory, self._open_sockets, secure=self._secure, abrupt=self._abrupt)
+        sockets = _Sockets(protocolFactory, self._open_sockets, secure=self._secure)
         connecting: Deferred[Any] = self._endpoint.connect(sockets)
         return connecting.addCallback(self._connected)
 
@@ -231,7 +205,6 @@ def _no_handshake(_result: object, seconds: float) -> IProtocol:
     raise ConnectError(string=f"no TLS handshake within {seconds:g} s")
 
 
-@implementer(IAgentEndpointFactory)
 class Connections:
     """
     Opens connections to etcd members, counts them, and waits for their end.
@@ -245,26 +218,14 @@ class Connections:
         self._trust = trust
         self._connect_timeout = connect_timeout
         self._open_sockets = _OpenSockets()
-        self._pooled: dict[Endpoint, IStreamClientEndpoint] = {}
 
     @property
     def count(self) -> int:
         """How many sockets are open now."""
         return len(self._open_sockets)
 
-    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: N802
-        """For Twisted's ``Agent``, which asks before each request: where a URI's connection goes."""
-        endpoint = Endpoint(uri.scheme.decode(), uri.host.decode().strip("[]"), uri.port)
-        known = self._pooled.get(endpoint)
-        if known is None:
-            known = self._pooled[endpoint] = self._connecting(endpoint, abrupt=True)
-        return known
-
     def to(self, endpoint: Endpoint) -> IStreamClientEndpoint:
         """What connects to a member. A TLS connection is handed over after its handshake."""
-        return self._connecting(endpoint, abrupt=False)
-
-    def _connecting(self, endpoint: Endpoint, *, abrupt: bool) -> IStreamClientEndpoint:
         reactor, timeout = cast("IReactorTCP", self._reactor), self._connect_timeout
         plain: IStreamClientEndpoint
         # An address needs no look-up, and so no thread.
@@ -282,7 +243,6 @@ class Connections:
             cast("IReactorTime", self._reactor),
             timeout,
             secure=endpoint.secure,
-            abrupt=abrupt,
         )
 
     def abort(self) -> None:

@@ -1,31 +1,36 @@
 """
 One HTTP exchange with one member: a POST goes out whole, its answer comes back whole, or it is known how far it got.
 
-This is the only module that knows how Twisted's HTTP client names its failures.
+This is the only module that knows how the HTTP client below treq names its failures.
 """
 
 from __future__ import annotations
 
 import enum
+from functools import cached_property, lru_cache
+from http.cookiejar import CookieJar
 from typing import Any, ClassVar, cast
 
+from hyperlink import EncodedURL
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone, DNSLookupError
 from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web._newclient import ParseError
 from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import IAgent, IResponse
 
 from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import NotEtcd, TLSFailed
 from twisted_etcd.gateway.body import WholeBody
+from twisted_etcd.gateway.httpreader import BrokenAnswer, NotHTTP
 from twisted_etcd.gateway.tls_errors import TLS_ERRORS, tls_obstacle, tls_words
+
+#: How many URLs are remembered as treq wants them.
+_KNOWN_URLS = 256
 
 #: What no repetition mends, as the error that the caller gets for it.
 Obstacle = type[TLSFailed] | type[NotEtcd]
@@ -143,8 +148,10 @@ def explain(failure: Failure) -> tuple[str, Obstacle | None]:
     if isinstance(value, TLS_ERRORS):
         obstacle = tls_obstacle(value)
         return f"TLS: {obstacle or tls_words(value)}", TLSFailed if obstacle else None
-    if isinstance(value, ParseError):
-        return f"what came is not HTTP: {value.args[0]}", NotEtcd
+    if isinstance(value, NotHTTP):
+        return f"what came is not HTTP: {value}", NotEtcd
+    if isinstance(value, BrokenAnswer):
+        return f"the answer cannot be read: {value}", None
     if isinstance(value, DNSLookupError):
         return f"no such host name ({value})", None
     if isinstance(value, ConnectionDone) and failure.check(ResponseNeverReceived):
@@ -153,25 +160,35 @@ def explain(failure: Failure) -> tuple[str, Obstacle | None]:
     return text.rstrip("."), None
 
 
-@implementer(IAgent)
-class _UnpackedAgent:
-    """
-    Asks for answers as they are.
+class _NoCookies(CookieJar):
+    """Takes none and has none: etcd sets none, and a cookie of a proxy would bind requests to one member."""
 
-    treq offers gzip, which etcd never uses; a proxy may, and Twisted takes a packed body that cannot be unpacked for an
-    empty one.
-    """
+    def add_cookie_header(self, request: object) -> None:
+        """Add none."""
 
-    def __init__(self, agent: IAgent) -> None:
-        self._agent = agent
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Take none."""
 
-    def request(
-        self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: IBodyProducer | None = None
-    ) -> Deferred[IResponse]:
-        if headers is not None:
-            # The copy is treq's own.
-            headers.removeHeader(b"accept-encoding")
-        return self._agent.request(method, uri, headers, bodyProducer)
+
+class _KnownURL(EncodedURL):
+    """A URL that is asked for again and again: what treq makes of it is made once."""
+
+    @classmethod
+    def of(cls, text: str) -> EncodedURL:
+        """The URL of a text."""
+        return cls.from_text(EncodedURL.from_text(text).to_uri().to_text())
+
+    @cached_property
+    def _text(self) -> str:
+        return super().to_text()
+
+    def to_uri(self) -> EncodedURL:
+        """It is one already."""
+        return self
+
+    def to_text(self, with_password: bool = False) -> str:  # noqa: ARG002, FBT001, FBT002 - as hyperlink has it
+        """As it was given; it has no password."""
+        return self._text
 
 
 class Exchange:
@@ -184,45 +201,60 @@ class Exchange:
     """
 
     def __init__(self, agent: IAgent, clock: IReactorTime, max_length: int) -> None:
-        self._http = HTTPClient(cast("IAgent", _UnpackedAgent(agent)))
+        self._cookies = _NoCookies()
+        self._http = HTTPClient(agent, cast("Any", self._cookies))
         self._clock = clock
         self._max_length = max_length
+        self._url = lru_cache(_KNOWN_URLS)(_KnownURL.of)
 
-    async def post(self, url: str, headers: Headers, body: bytes) -> Reply:
+    def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Reply]:
         """
         One attempt, without a time limit of its own: whoever calls cancels it, which closes its connection.
 
-        :raises ExchangeFailed: where no whole answer came.
+        :return: fails with :class:`ExchangeFailed` where no whole answer came.
         """
         producer = WholeBody(body)
         try:
-            response = cast(
-                "IResponse",
-                await self._http.post(
-                    url,
-                    headers=headers,
-                    data=producer,
-                    allow_redirects=False,
-                    unbuffered=True,
-                    reactor=cast("Any", self._clock),
-                ),
-            )
-            collector = _BodyCollector(self._max_length)
-            response.deliverBody(cast("IProtocol", collector))
-            content, whole = await collector.done
-        except Exception as error:
-            why, obstacle = explain(Failure())
+            asking = self._ask(url, headers, producer)
+        except Exception:  # noqa: BLE001 such as a name that no host can have; it fails what is asked for
+            asking = fail(Failure())
+
+        def failed(failure: Failure) -> Reply:
+            why, obstacle = explain(failure)
             sent = producer.left and obstacle is None
-            raise ExchangeFailed(why, Reach.MAYBE_SENT if sent else Reach.NOT_SENT, obstacle) from error
-        return Reply(
-            status=response.code,
-            content_type=_header(response, b"content-type"),
-            server=_header(response, b"server"),
-            body=content,
-            whole=whole,
+            raise ExchangeFailed(why, Reach.MAYBE_SENT if sent else Reach.NOT_SENT, obstacle) from failure.value
+
+        return asking.addCallback(self._read).addErrback(failed)
+
+    def _ask(self, url: str, headers: Headers, body: WholeBody) -> Deferred[IResponse]:
+        asking = self._http.post(
+            self._url(url),
+            headers=headers,
+            data=cast("Any", body),
+            cookies=self._cookies,
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=cast("Any", self._clock),
         )
+        return cast("Deferred[IResponse]", asking)
+
+    def _read(self, response: IResponse) -> Deferred[Reply]:
+        collector = _BodyCollector(self._max_length)
+        response.deliverBody(cast("IProtocol", collector))
+
+        def whole(body: tuple[bytes, bool]) -> Reply:
+            headers = response.headers
+            return Reply(
+                status=response.code,
+                content_type=_header(headers, b"content-type"),
+                server=_header(headers, b"server"),
+                body=body[0],
+                whole=body[1],
+            )
+
+        return collector.done.addCallback(whole)
 
 
-def _header(response: IResponse, name: bytes) -> str:
-    values: list[bytes] | None = response.headers.getRawHeaders(name)
+def _header(headers: Headers, name: bytes) -> str:
+    values = headers.getRawHeaders(name)
     return values[0].decode("latin-1") if values else ""

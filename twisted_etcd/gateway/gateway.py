@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail
 from twisted.internet.interfaces import IReactorCore, IReactorTCP, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http import INTERNAL_SERVER_ERROR
-from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent
 
 from twisted_etcd.errors import (
     AuthNotEnabled,
@@ -21,12 +20,14 @@ from twisted_etcd.errors import (
     TwistedEtcdError,
     Unavailable,
 )
+from twisted_etcd.gateway.agent import PooledAgent
 from twisted_etcd.gateway.answers import read_error, read_replies, read_reply, stranger
 from twisted_etcd.gateway.checkups import Checkups, Condition
 from twisted_etcd.gateway.connections import Connections
 from twisted_etcd.gateway.endpoints import Endpoint
 from twisted_etcd.gateway.endpointset import EndpointSet, EndpointStatus
 from twisted_etcd.gateway.exchange import Exchange, Reply, explain
+from twisted_etcd.gateway.httprequest import SentHeaders
 from twisted_etcd.gateway.poststream import PostStream, open_post_stream
 from twisted_etcd.gateway.stream import StreamMalformed, StreamReceiver, StreamRefused
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
@@ -48,10 +49,6 @@ CONNECT_TIMEOUT = 3.0
 REQUEST_TIMEOUT = 5.0
 #: Connections to one endpoint that requests may use at a time; the others wait their turn within their deadline.
 MAX_CONNECTIONS = 256
-#: Connections kept open between requests, for each endpoint.
-_KEPT_CONNECTIONS = 64
-#: Seconds after which a connection that nobody uses is closed.
-_IDLE_TIMEOUT = 60
 #: How much of a request's time may pass before it has a token.
 _TOKEN_SHARE = 0.8
 #: How much of a request's time a member may take to say how it is.
@@ -112,11 +109,8 @@ class Gateway:
         self._endpoints = EndpointSet(endpoints, reactor.seconds, random)
         self._connect_timeout = connect_timeout
         self._connections = Connections(reactor, TLSTrust(tls), connect_timeout)
-        self._pool = HTTPConnectionPool(reactor, persistent=True)
-        self._pool.maxPersistentPerHost = _KEPT_CONNECTIONS
-        self._pool.cachedConnectionTimeout = _IDLE_TIMEOUT
-        agent = Agent.usingEndpointFactory(reactor, self._connections, self._pool)
-        self._exchange = Exchange(agent, reactor, _MAX_ANSWER)
+        self._agent = PooledAgent(self._connections.to, reactor)
+        self._exchange = Exchange(cast("IAgent", self._agent), reactor, _MAX_ANSWER)
         # Beside the turns: those may all be taken by requests to the very member that hangs.
         self._checkups = Checkups(
             lambda endpoint, path, body: self._post(endpoint, path, "", body),
@@ -126,7 +120,7 @@ class Gateway:
         )
         self._max_connections = max_connections
         self._turns: dict[Endpoint, DeferredSemaphore] = {}
-        self._headers = ("", Headers({name: [value] for name, value in self._header_values("").items()}))
+        self._headers = ("", SentHeaders(self._header_values("")))
         self._calls: set[UnaryCall[Any]] = set()
         self._opening: set[Deferred[Any]] = set()
         self._stopped = False
@@ -238,7 +232,7 @@ class Gateway:
         return turns
 
     def _post(self, endpoint: Endpoint, path: str, token: str, body: bytes) -> Deferred[Reply]:
-        return Deferred.fromCoroutine(self._exchange.post(f"{endpoint}{path}", self._headers_with(token), body))
+        return self._exchange.post(f"{endpoint}{path}", self._headers_with(token), body)
 
     # --- endpoints --------------------------------------------------------------------------------------------------
 
@@ -428,9 +422,9 @@ class Gateway:
         values = {"Accept": "application/json", "Content-Type": "application/json"}
         return {**values, "Authorization": token} if token else values
 
-    def _headers_with(self, token: str) -> Headers:
+    def _headers_with(self, token: str) -> SentHeaders:
         if self._headers[0] != token:
-            self._headers = (token, Headers({name: [value] for name, value in self._header_values(token).items()}))
+            self._headers = (token, SentHeaders(self._header_values(token)))
         return self._headers[1]
 
     # --- the end ----------------------------------------------------------------------------------------------------
@@ -453,9 +447,6 @@ class Gateway:
         for opening in tuple(self._opening):
             opening.cancel()
 
-        def closed(_: object) -> Deferred[None]:
-            self._connections.abort()
-            return self._connections.all_gone()
-
-        closing: Deferred[Any] = self._pool.closeCachedConnections()
-        return closing.addCallback(closed)
+        self._agent.close()
+        self._connections.abort()
+        return self._connections.all_gone()

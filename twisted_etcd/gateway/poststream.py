@@ -9,24 +9,20 @@ from urllib.parse import urlsplit
 import msgspec
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import (
-    IProtocol,
-    IProtocolFactory,
-    IReactorTime,
-    IStreamClientEndpoint,
-    ITCPTransport,
-)
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
-from twisted.web.client import URI, Agent, ResponseDone
+from twisted.web.client import ResponseDone
 from twisted.web.http import OK, PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgentEndpointFactory, IResponse
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from twisted_etcd.gateway.body import WholeBody
 from twisted_etcd.gateway.framing import LineFramer, LineTooLong
+from twisted_etcd.gateway.httpconnection import HTTPConnection, HTTPConnections
+from twisted_etcd.gateway.httprequest import SentHeaders, request_head, target
+from twisted_etcd.gateway.httpresponse import SentRequest
 from twisted_etcd.gateway.stream import (
     MAX_MESSAGE,
     MAX_REFUSAL,
@@ -41,62 +37,43 @@ from twisted_etcd.gateway.stream import (
 )
 
 
-class _Socket(ProtocolWrapper):
+@implementer(IAgent)
+class _OneConnection:
     """
-    Stands between the socket and the HTTP client, which tells neither of a socket's end nor how to abort it.
+    Makes one request, on a connection of its own to one endpoint, whatever its URL says.
 
-    :ivar gone: called when the socket has gone.
+    :ivar gone: called when the connection has gone.
     """
-
-    gone: Callable[[Failure], None] | None = None
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        # The HTTP client first: it hands on the last bytes and knows best why they were the last.
-        ProtocolWrapper.connectionLost(self, reason)
-        if self.gone is not None:
-            self.gone(lost(reason))
-
-    def abort(self) -> None:
-        transport = cast("ITCPTransport | None", self.transport)
-        if transport is not None:
-            transport.abortConnection()
-
-
-class _Sockets(WrappingFactory):
-    protocol = _Socket
-    noisy = False
-
-    def __init__(self, wrapped: IProtocolFactory) -> None:
-        super().__init__(wrapped)  # type: ignore[no-untyped-call]
-
-
-@implementer(IStreamClientEndpoint, IAgentEndpointFactory)
-class _OneSocket:
-    """Lets an ``Agent`` connect to one endpoint, whatever its URL says, and remembers the socket."""
 
     def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self.gone: Callable[[Failure], None] | None = None
         self._endpoint = endpoint
-        self._socket: _Socket | None = None
+        self._connection: HTTPConnection | None = None
 
     @property
-    def socket(self) -> _Socket:
-        if self._socket is None:
+    def connection(self) -> HTTPConnection:
+        if self._connection is None:
             msg = "the HTTP client answered without a connection"
             raise RuntimeError(msg)
-        return self._socket
+        return self._connection
 
-    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: ARG002, N802
-        return cast("IStreamClientEndpoint", self)
+    def request(
+        self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: IBodyProducer | None = None
+    ) -> Deferred[IResponse]:
+        body = cast("WholeBody | None", bodyProducer)
+        head = request_head(target(method, uri).opening, headers, body)
 
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
-        # Twisted's HTTP client would log two lines for each connection.
-        cast("Any", protocolFactory).noisy = False
-        connecting: Deferred[Any] = self._endpoint.connect(_Sockets(protocolFactory))
-        return connecting.addCallback(self._connected)
+        def connected(connection: HTTPConnection) -> Deferred[IResponse]:
+            self._connection = connection
+            return connection.request(SentRequest(method, uri, headers), head, body)
 
-    def _connected(self, socket: _Socket) -> IProtocol:
-        self._socket = socket
-        return socket.wrappedProtocol
+        factory = HTTPConnections(lambda: HTTPConnection(gone=self._gone))
+        connecting: Deferred[Any] = self._endpoint.connect(cast("IProtocolFactory", factory))
+        return connecting.addCallback(connected)
+
+    def _gone(self, _connection: HTTPConnection, reason: Failure) -> None:
+        if self.gone is not None:
+            self.gone(lost(reason))
 
 
 class _StreamBody(Protocol):
@@ -145,11 +122,11 @@ class PostStream(Stream):
     Closing it resets the connection, which is how etcd is told that its watches are no longer wanted.
     """
 
-    def __init__(self, endpoint: str, receiver: StreamReceiver, socket: _Socket) -> None:
+    def __init__(self, endpoint: str, receiver: StreamReceiver, agent: _OneConnection) -> None:
         super().__init__(endpoint, receiver)
-        self._socket = socket
+        self._connection = agent.connection
         self._paused = False
-        socket.gone = self._socket_gone
+        agent.gone = self._socket_gone
 
     def begin(self, response: IResponse, max_message: int) -> None:
         """Take the messages from here; for :func:`open_post_stream`, once whoever asked has the stream."""
@@ -161,34 +138,31 @@ class PostStream(Stream):
     def pause(self) -> None:
         """Stop reading."""
         self._paused = True
-        if not self._gone.happened:
-            self._socket.pauseProducing()
+        self._connection.pause()
 
     def resume(self) -> None:
         """Read on."""
         self._paused = False
-        if not self._gone.happened:
-            self._socket.resumeProducing()
+        self._connection.resume()
 
     def _start_closing(self) -> None:
         self._abort()
 
     def _abort(self) -> None:
-        self._socket.abort()
+        self._connection.abort()
 
     def _body_ended(self, reason: Failure) -> None:
         if not self._closing:
             self._end(reason)
-        # The HTTP client would close in good order, for which over TLS it waits for a peer that may be gone.
         self._abort()
 
 
 class _Refusal(Protocol):
     """Collects the beginning of a body that is no stream."""
 
-    def __init__(self, socket: _Socket) -> None:
-        self.body: Deferred[bytes] = Deferred(lambda _deferred: socket.abort())
-        self._socket = socket
+    def __init__(self, connection: HTTPConnection) -> None:
+        self.body: Deferred[bytes] = Deferred(lambda _deferred: connection.abort())
+        self._connection = connection
         self._parts: list[bytes] = []
         self._length = 0
 
@@ -202,7 +176,7 @@ class _Refusal(Protocol):
         self._finish()
 
     def _finish(self) -> None:
-        self._socket.abort()
+        self._connection.abort()
         if not self.body.called:
             self.body.callback(b"".join(self._parts))
 
@@ -232,16 +206,13 @@ def open_post_stream(
     :return: fires when the server has answered 200; the messages follow. Cancelling it closes the connection. See
         :mod:`twisted_etcd.gateway.stream` for what it fails with.
     """
-    one_socket = _OneSocket(endpoint)
-    agent: Any = Agent.usingEndpointFactory(clock, one_socket)
-    request_headers = Headers({name: [value] for name, value in headers.items()})
-    request_headers.setRawHeaders("Accept", ["application/json"])
-    request_headers.setRawHeaders("Content-Type", ["application/json"])
+    agent = _OneConnection(endpoint)
+    json = "application/json"
     asking = cast(
         "Deferred[IResponse]",
-        HTTPClient(agent).post(
+        HTTPClient(cast("IAgent", agent)).post(
             url,
-            headers=request_headers,
+            headers=SentHeaders({**headers, "Accept": json, "Content-Type": json}),
             data=cast("Any", WholeBody(body)),
             allow_redirects=False,
             unbuffered=True,
@@ -252,7 +223,7 @@ def open_post_stream(
     def answered(response: IResponse) -> IResponse | Deferred[IResponse]:
         if response.code == OK:
             return response
-        refusal = _Refusal(one_socket.socket)
+        refusal = _Refusal(agent.connection)
         response.deliverBody(cast("IProtocol", refusal))
 
         def refused(content: bytes) -> IResponse:
@@ -271,7 +242,7 @@ def open_post_stream(
     opened: Deferred[PostStream] = Deferred(lambda _deferred: asking.cancel())
 
     def begin(response: IResponse) -> None:
-        stream = PostStream(urlsplit(url).netloc, receiver, one_socket.socket)
+        stream = PostStream(urlsplit(url).netloc, receiver, agent)
         # In this order, so that whoever asked has the stream before its first message comes.
         opened.callback(stream)
         stream.begin(response, max_message)

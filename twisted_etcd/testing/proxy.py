@@ -93,6 +93,7 @@ class FaultProxy(Service):
         self._listening_changes = DeferredLock()
         self._next: list[Deferred[ProxiedConnection]] = []
         self._empty: list[Deferred[None]] = []
+        self._going: list[tuple[set[ProxiedConnection], Deferred[None]]] = []
 
     @property
     def port(self) -> int:
@@ -185,15 +186,22 @@ class FaultProxy(Service):
         for faults in self._faults(direction):
             faults.swallow = True
 
-    def reset(self, *, on_accept: bool = False) -> None:
+    def reset(self, *, on_accept: bool = False) -> Deferred[None]:
         """
         Reset all connections.
 
         :param on_accept: and reset those to come as soon as they are there, until :meth:`heal`.
+        :return: fires when they have gone. A request that is made before may still be sent on one of them.
         """
         self._reset_on_accept = on_accept
+        going = set(self.connections)
         for connection in tuple(self.connections):
             connection.reset()
+        if not going.intersection(self.connections):
+            return succeed(None)
+        deferred: Deferred[None] = Deferred()
+        self._going.append((going, deferred))
+        return deferred
 
     def refuse(self) -> Deferred[None]:
         """
@@ -256,6 +264,10 @@ class FaultProxy(Service):
         self.connections.remove(connection)
         requests, answers = self._passed_before
         self._passed_before = (requests + connection.requests, answers + connection.answers)
+        for each in tuple(self._going):
+            if not each[0].intersection(self.connections):
+                self._going.remove(each)
+                each[1].callback(None)
         if not self.connections:
             waiting, self._empty = self._empty, []
             for deferred in waiting:
