@@ -50,6 +50,7 @@ def test_every_block_of_python_is_one_that_is_run_here() -> None:
     parts = (
         "react(",
         "MEMBER_LIST",
+        "own_revisions",
         "client.sync()",
         "addSystemEventTrigger",
         "TLSSettings(",
@@ -86,6 +87,12 @@ async def test_the_program_of_the_client(etcd_server: EmbeddedEtcd) -> None:
 async def test_a_call_without_a_method_of_its_own(etcd_server: EmbeddedEtcd) -> None:
     async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
         assert len(await run(block("python", "MEMBER_LIST"))["names"](client)) == 1
+
+
+@ensureDeferred
+async def test_puts_that_travel_alone(etcd_server: EmbeddedEtcd) -> None:
+    async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
+        await run(block("python", "own_revisions"))["own_revisions"](client)
 
 
 @ensureDeferred
