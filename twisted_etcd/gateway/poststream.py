@@ -207,12 +207,12 @@ def open_post_stream(
         :mod:`twisted_etcd.gateway.stream` for what it fails with.
     """
     agent = _OneConnection(endpoint)
-    json = "application/json"
+    kind = "application/json"
     asking = cast(
         "Deferred[IResponse]",
         HTTPClient(cast("IAgent", agent)).post(
             url,
-            headers=SentHeaders({**headers, "Accept": json, "Content-Type": json}),
+            headers=SentHeaders({**headers, "Accept": kind, "Content-Type": kind}),
             data=cast("Any", WholeBody(body)),
             allow_redirects=False,
             unbuffered=True,
