@@ -11,7 +11,6 @@ import pytest
 import pytest_twisted
 from treq.client import HTTPClient
 from twisted.internet import reactor
-from twisted.web.client import Agent
 
 from tests.daemon.conftest import MakeClient, RunDaemon, value_at
 from tests.daemon.guests import Note
@@ -26,6 +25,7 @@ from twisted_etcd.daemon.daemon import Daemon
 from twisted_etcd.embedded.ports import free_ports
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.errors import ServiceUnavailable
+from twisted_etcd.gateway.agent import PooledAgent
 from twisted_etcd.gateway.connections import Connections
 from twisted_etcd.gateway.tls import TLSTrust
 from twisted_etcd.messaging.node import Node
@@ -327,9 +327,8 @@ async def test_certificates_on_both_sides_come_from_the_file_and_a_wrong_or_miss
     connections = Connections(cast("Any", reactor), TLSTrust(papers.settings(pair)), 3.0)
     server = (f"--cert-file={cert_file}", f"--key-file={key_file}")
     clients = (f"--trusted-ca-file={papers.ca_file}", "--client-cert-auth")
-    etcd = await fresh_etcd(
-        tls=True, client=HTTPClient(Agent.usingEndpointFactory(reactor, connections)), extra_args=(*server, *clients)
-    )
+    probing = HTTPClient(PooledAgent(connections.to, cast("Any", reactor), keep=0))
+    etcd = await fresh_etcd(tls=True, client=probing, extra_args=(*server, *clients))
 
     def text(tls: str) -> str:
         entry = "register: [{name: shop, address: '127.0.0.1:80'}]"

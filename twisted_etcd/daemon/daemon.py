@@ -12,13 +12,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorProcess
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent
 
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.daemon.caretaker import CARETAKER, Caretaker
 from twisted_etcd.daemon.settings import Settings
 from twisted_etcd.embedded.process import EmbeddedEtcd, ProcessReactor
 from twisted_etcd.errors import ServiceStopped, ServiceUnavailable, TwistedEtcdError
+from twisted_etcd.gateway.agent import PooledAgent
 from twisted_etcd.gateway.connections import Connections
 from twisted_etcd.gateway.gateway import IGatewayReactor
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
@@ -103,7 +103,7 @@ class Daemon(Service):
         connections = Connections(self._reactor, TLSTrust(TLSSettings()), self._settings.etcd.connect_timeout)
         return EmbeddedEtcd(
             cast("ProcessReactor", self._reactor),
-            HTTPClient(Agent.usingEndpointFactory(self._reactor, connections)),
+            HTTPClient(PooledAgent(connections.to, self._reactor, keep=0)),
             binary=binary,
             data_dir=embedded.data_dir,
             extra_args=embedded.extra_args,
