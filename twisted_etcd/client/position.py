@@ -27,6 +27,8 @@ class WatchBatch(msgspec.Struct, frozen=True):
     """
     What a watch delivers: events in the order of their revisions, each revision whole.
 
+    What came from etcd together is one batch, so that it can hold the events of one revision or of many.
+
     :ivar events: empty in a progress answer, which says that nothing happened up to ``revision``.
     :ivar revision: all that happened to the watched keys up to this revision has been delivered with this batch.
     :ivar resync: true where etcd had compacted what came before, so that the keys were read again: ``events`` is the
@@ -159,15 +161,21 @@ class WatchPosition:
         return Delivered(WatchBatch((), header.revision))
 
     def _events(self, response: WatchResponse) -> Step | None:
-        self._fragments.extend(event for event in response.events if event.kv.mod_revision >= self.next_revision)
-        if response.fragment or not self._fragments:
-            return None
-        events = tuple(self._fragments)
-        self._fragments.clear()
+        events = response.events
+        if response.fragment or self._fragments or not self._are_news(events):
+            self._fragments.extend(event for event in events if event.kv.mod_revision >= self.next_revision)
+            if response.fragment or not self._fragments:
+                return None
+            events = tuple(self._fragments)
+            self._fragments.clear()
         revision = events[-1].kv.mod_revision
         self.next_revision = revision + 1
         self.told = max(self.told, revision)
         return Delivered(WatchBatch(events, revision))
+
+    def _are_news(self, events: tuple[Event, ...]) -> bool:
+        """Whether none of them was delivered before: they come in the order of their revisions."""
+        return bool(events) and events[0].kv.mod_revision >= self.next_revision
 
     @staticmethod
     def _cancelled(response: WatchResponse) -> Interrupted | Over:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -45,10 +45,17 @@ class _Socket(ProtocolWrapper):
     """
     Stands between the socket and the HTTP client, which tells neither of a socket's end nor how to abort it.
 
+    :ivar read: called after each read of the socket, when the HTTP client is through with it.
     :ivar gone: called when the socket has gone.
     """
 
+    read: Callable[[], None] | None = None
     gone: Callable[[Failure], None] | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        ProtocolWrapper.dataReceived(self, data)
+        if self.read is not None:
+            self.read()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         # The HTTP client first: it hands on the last bytes and knows best why they were the last.
@@ -103,14 +110,20 @@ class _StreamBody(Protocol):
     """
     Cuts the answer's body into messages.
 
-    :param deliver: gets each of them.
-    :param ended: told once why no more can come.
+    The body comes in pieces as small as the server wrote them, however many of them one read of the socket brought;
+    the messages are gathered until :meth:`hand_on`.
+
+    :param deliver: gets them.
+    :param ended: told why no more can come.
     """
 
-    def __init__(self, deliver: Callable[[bytes], None], ended: Callable[[Failure], None], max_message: int) -> None:
+    def __init__(
+        self, deliver: Callable[[Sequence[bytes]], None], ended: Callable[[Failure], None], max_message: int
+    ) -> None:
         self._deliver = deliver
         self._ended = ended
         self._framer = LineFramer(max_message)
+        self._messages: list[bytes] = []
         self._max_message = max_message
         self._too_long = False
 
@@ -118,12 +131,16 @@ class _StreamBody(Protocol):
         if self._too_long:
             return
         try:
-            lines = self._framer.feed(data)
+            self._messages += self._framer.feed(data)
         except LineTooLong as error:
-            lines = error.lines
+            self._messages += error.lines
             self._too_long = True
-        for line in lines:
-            self._deliver(line)
+
+    def hand_on(self) -> None:
+        """Deliver what has come."""
+        messages, self._messages = self._messages, []
+        if messages:
+            self._deliver(messages)
         if self._too_long:
             self._ended(Failure(MessageTooLong(self._max_message)))
 
@@ -131,7 +148,8 @@ class _StreamBody(Protocol):
         whole = reason.check(ResponseDone) is not None
         rest = self._framer.finish()
         if rest is not None and (whole or _is_json(rest)):
-            self._deliver(rest)
+            self._messages.append(rest)
+        self.hand_on()
         if whole or reason.check(PotentialDataLoss):
             self._ended(Failure(StreamLost("the server ended the stream")))
         else:
@@ -153,7 +171,11 @@ class PostStream(Stream):
 
     def begin(self, response: IResponse, max_message: int) -> None:
         """Take the messages from here; for :func:`open_post_stream`, once whoever asked has the stream."""
-        response.deliverBody(cast("IProtocol", _StreamBody(self._deliver, self._body_ended, max_message)))
+        body = _StreamBody(self._deliver, self._body_ended, max_message)
+        self._socket.read = body.hand_on
+        response.deliverBody(cast("IProtocol", body))
+        # What had come with the head.
+        body.hand_on()
         if self._paused:
             # Whoever paused before has been overruled by deliverBody.
             self.pause()

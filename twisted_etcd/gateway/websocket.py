@@ -61,7 +61,7 @@ _FIRST_STATUS_THAT_ANSWERS = 200
 class _Listener(NamedTuple):
     """Who is told what comes over a WebSocket that is open."""
 
-    message: Callable[[bytes], None]
+    messages: Callable[[Sequence[bytes]], None]
     ended: Callable[[Failure], None]
     gone: Callable[[Failure], None]
 
@@ -246,7 +246,7 @@ class WebSocketProtocol(Protocol):
             data = bytes(parts + data)
             parts.clear()
         if self.listener is not None:
-            self.listener.message(data)
+            self.listener.messages([data])
 
     def _closed(self, event: CloseConnection) -> None:
         state = self._engine.state
