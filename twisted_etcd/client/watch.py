@@ -15,7 +15,9 @@ from twisted_etcd.client.position import WatchBatch
 from twisted_etcd.errors import ServiceStopped, WatchStopped
 from twisted_etcd.moment import Moment
 
-WatchCallback = Callable[[WatchBatch], "Deferred[Any] | Coroutine[Deferred[Any], Any, Any] | None"]
+#: What a callback gives back that has not done with its batch yet.
+_Waits = Deferred[Any] | Coroutine[Deferred[Any], Any, Any]
+WatchCallback = Callable[[WatchBatch], _Waits | None]
 
 
 class Feed(Protocol):
@@ -143,12 +145,14 @@ class Watch:
         """Something arrived."""
         if self._reason is not None:
             return
-        if self._callback is None and self._waiting:
+        if self._callback is not None and not self._handing_on:
+            # Nothing waits before it.
+            self._hand_on(self._callback, batch)
+            return
+        if self._waiting:
             self._waiting.pop(0).callback(batch)
             return
         self._backlog.append(batch)
-        if self._callback is not None:
-            self._pump(self._callback)
         if self._backlog.is_too_long and not self._paused and self._feed is not None:
             self._paused = True
             self._feed.pause()
@@ -178,18 +182,33 @@ class Watch:
             self._feed.resume()
         return batch
 
-    def _pump(self, callback: WatchCallback) -> None:
-        if not self._handing_on:
-            self._handing_on = True
-            handing_on = Deferred.fromCoroutine(self._hand_on(callback))
-            handing_on.addErrback(self._callback_failed)
-
-    async def _hand_on(self, callback: WatchCallback) -> None:
+    def _hand_on(self, callback: WatchCallback, batch: WatchBatch) -> None:
+        """Hand on this batch, and what comes meanwhile."""
+        self._handing_on = True
         try:
-            while self._backlog:
+            result = callback(batch)
+            while result is None and self._backlog:
                 result = callback(self._take())
+        except BaseException:  # noqa: BLE001 it ends the watch, as that of a callback that waits does
+            self._handing_on = False
+            self._callback_failed(Failure())
+            return
+        if result is None:
+            self._handing_on = False
+            self._close_if_handed_on()
+        else:
+            going_on = Deferred.fromCoroutine(self._go_on(callback, result))
+            going_on.addErrback(self._callback_failed)
+
+    async def _go_on(self, callback: WatchCallback, result: _Waits | None) -> None:
+        """Wait for what the callback waits for, and hand on what has come meanwhile."""
+        try:
+            while True:
                 if result is not None:
                     await result
+                if not self._backlog:
+                    break
+                result = callback(self._take())
         finally:
             self._handing_on = False
         self._close_if_handed_on()
