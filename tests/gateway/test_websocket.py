@@ -730,6 +730,7 @@ def any_frame(draw: st.DrawFn) -> bytes:
             st.text(st.characters(max_codepoint=127), max_size=200).map(str.encode),
             st.text(max_size=60).map(str.encode),
             st.integers(0, 400).map(lambda length: b"x" * length),
+            st.integers(0, 200).map(lambda length: b"x" * length + b"\xff" + b"x" * length),
             st.sampled_from([b"\x03\xe8", b"\x03\xf4bye", b"\x03\xedno", b"\x03", "ß".encode()[:1], b"\x13\x88"]),
         )
     )
