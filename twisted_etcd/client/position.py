@@ -97,7 +97,8 @@ class WatchPosition:
         self.told = 0
         self._first_revision = start_revision
         self._cluster_id = 0
-        self._fragments: list[Event] = []
+        #: None where no revision is in parts.
+        self._fragments: list[Event] | None = None
 
     @property
     def start_revision(self) -> int:
@@ -112,7 +113,7 @@ class WatchPosition:
 
     def reread(self, revision: int) -> None:
         """All keys of the watch were read, as they are at this revision: what comes after it is wanted next."""
-        self._fragments.clear()
+        self._fragments = None
         self.next_revision = revision + 1
         self.told = revision
 
@@ -135,7 +136,7 @@ class WatchPosition:
 
     def broke(self) -> None:
         """The stream ended; what it had not delivered whole will come again."""
-        self._fragments.clear()
+        self._fragments = None
 
     def received(self, response: WatchResponse) -> Step | None:
         """Take one answer for this watch."""
@@ -163,11 +164,13 @@ class WatchPosition:
     def _events(self, response: WatchResponse) -> Step | None:
         events = response.events
         if response.fragment or self._fragments or not self._are_news(events):
-            self._fragments.extend(event for event in events if event.kv.mod_revision >= self.next_revision)
-            if response.fragment or not self._fragments:
+            fragments = self._fragments or []
+            fragments += [event for event in events if event.kv.mod_revision >= self.next_revision]
+            if response.fragment or not fragments:
+                self._fragments = fragments or None
                 return None
-            events = tuple(self._fragments)
-            self._fragments.clear()
+            events = tuple(fragments)
+            self._fragments = None
         revision = events[-1].kv.mod_revision
         self.next_revision = revision + 1
         self.told = max(self.told, revision)

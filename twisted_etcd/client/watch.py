@@ -47,18 +47,42 @@ class Watch:
     :param max_backlog: events that may wait for their consumer. Beyond that, or beyond 64 MiB of keys and values, the
         watch is taken off its stream, and put back, at the revision where it was taken off, when they have been
         consumed.
+    :param watches: those of the client, which it leaves when it has ended.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_backlog",
+        "_callback",
+        "_describe",
+        "_ended",
+        "_feed",
+        "_handing_on",
+        "_paused",
+        "_ready",
+        "_reason",
+        "_waiting",
+        "_watches",
+    )
 
     _log = Logger()
 
-    def __init__(self, describe: str, callback: WatchCallback | None, max_backlog: int) -> None:
+    def __init__(
+        self,
+        describe: str,
+        callback: WatchCallback | None,
+        max_backlog: int,
+        watches: set[Watch] | None = None,
+    ) -> None:
         self._describe = describe
         self._callback = callback
         self._feed: Feed | None = None
         self._backlog = Backlog(max_backlog)
         self._paused = False
         self._handing_on = False
-        self._waiting: list[Deferred[WatchBatch]] = []
+        #: None where nobody waits.
+        self._waiting: list[Deferred[WatchBatch]] | None = None
+        self._watches = watches
         self._reason: Failure | None = None
         self._ready: Moment[int] = Moment()
         self._ended: Moment[None] = Moment()
@@ -100,6 +124,8 @@ class Watch:
             return succeed(batch)
         if self._reason is not None:
             return fail(Failure(self._reason.value))
+        if self._waiting is None:
+            self._waiting = []
         deferred: Deferred[WatchBatch] = Deferred(self._waiting.remove)
         self._waiting.append(deferred)
         return deferred
@@ -222,6 +248,8 @@ class Watch:
             self._close(self._reason)
 
     def _close(self, reason: Failure) -> None:
+        if self._watches is not None:
+            self._watches.discard(self)
         self._ready.fail(reason)
         if reason.check(WatchStopped):
             self._ended.fire(None)
