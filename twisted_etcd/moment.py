@@ -17,10 +17,13 @@ class Moment(Generic[ValueT]):
     that nobody listens for is no unhandled one.
     """
 
+    __slots__ = ("_failure", "_listeners", "_value", "happened")
+
     def __init__(self) -> None:
         self._value: ValueT | None = None
         self._failure: Failure | None = None
-        self._listeners: list[Deferred[ValueT]] = []
+        #: None while nobody listens, as to most of a client's many moments.
+        self._listeners: list[Deferred[ValueT]] | None = None
         self.happened = False
 
     @property
@@ -35,6 +38,8 @@ class Moment(Generic[ValueT]):
         if self.happened:
             return succeed(self._value)  # type: ignore[arg-type]
         deferred: Deferred[ValueT] = Deferred(self._forget)
+        if self._listeners is None:
+            self._listeners = []
         self._listeners.append(deferred)
         return deferred
 
@@ -53,11 +58,12 @@ class Moment(Generic[ValueT]):
             self._tell(lambda deferred: deferred.errback(Failure(failure.value)))
 
     def _tell(self, fire: Callable[[Deferred[ValueT]], None]) -> None:
-        listeners, self._listeners = self._listeners, []
-        for deferred in listeners:
+        listeners, self._listeners = self._listeners, None
+        for deferred in listeners or ():
             # One that fires can cancel those behind it.
             if not deferred.called:
                 fire(deferred)
 
     def _forget(self, deferred: Deferred[ValueT]) -> None:
-        self._listeners = [listener for listener in self._listeners if listener is not deferred]
+        left = [listener for listener in self._listeners or () if listener is not deferred]
+        self._listeners = left or None

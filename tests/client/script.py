@@ -88,8 +88,9 @@ class ScriptedStream(Stream):
     def arrive_error(self, code: int, message: str) -> None:
         self.arrive_bytes(msgspec.json.encode({"error": {"grpc_code": code, "message": message}}))
 
-    def arrive_bytes(self, data: bytes) -> None:
-        self._deliver(data)
+    def arrive_bytes(self, *messages: bytes) -> None:
+        """In one read of the socket."""
+        self._deliver(messages)
 
     def confirm(self, watch_id: int = 0, revision: int = 10) -> None:
         self.arrive(WatchResponse(header=header(revision), watch_id=watch_id, created=True))

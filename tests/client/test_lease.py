@@ -139,12 +139,77 @@ def test_it_is_lost_as_soon_as_etcd_says_so(bench: Bench) -> None:
 def test_leases_that_are_due_share_requests_of_a_bounded_size(bench: Bench) -> None:
     leases = [bench.lease(30, number) for number in range(1, 451)]
     bench.clock.advance(10)
-    calls, bench.gateway.calls = bench.gateway.calls, []
+    calls = []
+    while bench.gateway.calls:
+        # One at a time.
+        calls.append(bench.gateway.take_call())
+        confirm(calls[-1])
     assert [len(call.requests) for call in calls] == [200, 200, 50]
-    for call in calls:
-        confirm(call)
     assert all(lease.seconds_left == 30 for lease in leases)
     assert len(bench.clock.getDelayedCalls()) == 1
+
+
+def test_a_request_that_is_not_answered_holds_the_others_up_for_a_short_time_only(bench: Bench) -> None:
+    leases = [bench.lease(30, number) for number in range(1, 451)]
+    bench.clock.advance(10)
+    hanging = bench.gateway.take_call()
+    # The last of them would be sent within an eighth of the 20 seconds that are left.
+    bench.clock.advance(1.1)
+    assert bench.gateway.calls == []
+    bench.clock.advance(0.05)
+    confirm(bench.gateway.take_call())
+    confirm(bench.gateway.take_call())
+    assert [lease.seconds_left for lease in leases] == [pytest.approx(18.85)] * 200 + [pytest.approx(30)] * 250
+    refuse(hanging)
+    assert len(bench.asked(after=1).requests) == 200
+    assert all(lease.alive for lease in leases)
+
+
+def test_where_none_is_answered_each_is_asked_for_in_time(bench: Bench) -> None:
+    for number in range(1, 2001):
+        bench.lease(30, number)
+    bench.clock.advance(10)
+    bench.clock.pump([0.1] * 24)
+    assert sum(len(call.requests) for call in bench.gateway.calls) == 2000
+    # And there is time for another attempt.
+    assert all(call.timeout == 5 for call in bench.gateway.calls)
+
+
+def test_a_short_lease_does_not_wait_for_long_ones_that_get_no_answer(bench: Bench) -> None:
+    for number in range(1, 1001):
+        bench.lease(3600, number)
+    bench.clock.advance(1199.5)
+    short = bench.lease(3, 1001)
+    bench.clock.advance(0.5)
+    assert len(bench.gateway.take_call().requests) == 200
+    bench.clock.pump([0.05] * 7)
+    [asking] = [call for call in bench.gateway.calls if LeaseKeepAliveRequest(ID=1001) in call.requests]
+    confirm(asking, 3)
+    assert 2.6 < short.seconds_left <= 3
+
+
+def test_what_was_given_up_while_it_waited_is_not_asked_for(bench: Bench) -> None:
+    leases = [bench.lease(30, number) for number in range(1, 402)]
+    bench.clock.advance(10)
+    first = bench.gateway.take_call()
+    for lease in leases[200:300] + leases[400:]:
+        lease.revoke()
+        bench.gateway.take_call().deferred.callback(LeaseRevokeResponse())
+    confirm(first)
+    second = bench.gateway.take_call()
+    assert second.requests == [LeaseKeepAliveRequest(ID=number) for number in range(301, 401)]
+    confirm(second)
+    assert bench.gateway.calls == []
+
+
+def test_a_stop_ends_the_keepalives_that_wait_too(bench: Bench) -> None:
+    for number in range(1, 451):
+        bench.lease(30, number)
+    bench.clock.advance(10)
+    first = bench.gateway.take_call()
+    bench.keeper.stop(revoke=False, timeout=3)
+    confirm(first)
+    assert bench.idle
 
 
 def test_one_that_was_left_out_of_the_answer_is_asked_for_again(bench: Bench) -> None:
@@ -240,6 +305,37 @@ def test_a_thousand_that_could_not_be_revoked_make_one_line_that_can_be_read(ben
     [warning] = logs
     assert len(formatEvent(warning)) < 300
     assert warning["lease_ids"] == list(range(1, 1001))
+
+
+def test_many_are_revoked_a_few_at_a_time(bench: Bench) -> None:
+    leases = [bench.lease(30, number) for number in range(1, 101)]
+    stopping = bench.keeper.stop(revoke=True, timeout=3)
+    revoked: list[LeaseRevokeRequest] = []
+    while bench.gateway.calls:
+        assert len(bench.gateway.calls) <= 32
+        call = bench.gateway.calls.pop(0)
+        revoked += [request for request in call.requests if isinstance(request, LeaseRevokeRequest)]
+        call.deferred.callback(LeaseRevokeResponse())
+    assert revoked == [LeaseRevokeRequest(ID=number) for number in range(1, 101)]
+    assert outcome(stopping) is None
+    assert not any(lease.alive for lease in leases)
+
+
+def test_those_whose_turn_does_not_come_in_time_are_left_and_named(bench: Bench) -> None:
+    leases = [bench.lease(30, number) for number in range(1, 101)]
+    stopping = bench.keeper.stop(revoke=True, timeout=3)
+    bench.clock.advance(2)
+    bench.gateway.calls.pop(0).deferred.callback(LeaseRevokeResponse())
+    # What began later has less time.
+    assert [call.timeout for call in bench.gateway.calls] == [3] * 31 + [1]
+    bench.clock.advance(1)
+    with capturedLogs() as logs:
+        for call in tuple(bench.gateway.calls):
+            refuse(call)
+    assert outcome(stopping) is None
+    [warning] = logs
+    assert sorted(warning["lease_ids"]) == list(range(2, 101))
+    assert not any(lease.alive for lease in leases)
 
 
 def test_stop_can_leave_them_to_their_ttl(bench: Bench) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -37,6 +37,10 @@ class Recorder:
         self.messages: list[bytes] = []
         self.ends: list[Failure] = []
         self._event = Event()
+
+    def messages_received(self, messages: Iterable[bytes]) -> None:
+        for message in messages:
+            self.message_received(message)
 
     def message_received(self, data: bytes) -> None:
         assert not self.ends, "a message came after the end"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -599,6 +599,27 @@ async def test_no_message_comes_after_close(listener: Listener) -> None:
     await soon(opening)
     assert isinstance(await receiver.until_ended(), StreamClosed)
     assert receiver.messages == MESSAGES[:1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_one_read_of_the_socket_brings_is_handed_on_together(listener: Listener) -> None:
+    class Counts(Recorder):
+        calls = 0
+
+        def messages_received(self, messages: Iterable[bytes]) -> None:
+            self.calls += 1
+            super().messages_received(messages)
+
+    receiver = Counts()
+    opening = open_at(listener, receiver)
+    peer = await listener.peer()
+    peer.socket.write(HEAD)
+    stream = await soon(opening)
+    # Less than a read takes, in one segment.
+    peer.socket.write(b"".join(chunk(message + b"\n") for message in MESSAGES * 10))
+    assert await receiver.until(len(MESSAGES) * 10) == MESSAGES * 10
+    assert receiver.calls == 1
+    await soon(stream.close())
 
 
 @pytest_twisted.ensureDeferred

@@ -28,7 +28,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from wsproto import ConnectionType
-from wsproto.connection import Connection
+from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
 from tests.etcds import FreshEtcd
@@ -714,6 +714,120 @@ def test_messages_in_any_fragments_cut_anywhere_arrive_whole(messages: list[list
     for start, stop in itertools.pairwise(places):
         endpoint.protocol.dataReceived(data[start:stop])
     assert [message.decode() for message in recorder.messages] == ["".join(fragments) for fragments in messages]
+    endpoint.protocol.connectionLost(Failure(CancelledError()))
+    assert len(recorder.ends) == 1
+
+
+@st.composite
+def any_frame(draw: st.DrawFn) -> bytes:
+    """A frame of a server, most often as it should be."""
+    whole_text = draw(st.integers(0, 3)) > 0
+    first = 0x81 if whole_text else draw(st.sampled_from([0x01, 0x00, 0x80, 0x82, 0x02, 0x88, 0x89, 0x8A, 0x09]))
+    if draw(st.integers(0, 30)) == 0:
+        first = draw(st.integers(0, 255))
+    payload = draw(
+        st.one_of(
+            st.text(st.characters(max_codepoint=127), max_size=200).map(str.encode),
+            st.text(max_size=60).map(str.encode),
+            st.integers(0, 400).map(lambda length: b"x" * length),
+            st.integers(0, 200).map(lambda length: b"x" * length + b"\xff" + b"x" * length),
+            st.sampled_from([b"\x03\xe8", b"\x03\xf4bye", b"\x03\xedno", b"\x03", "ß".encode()[:1], b"\x13\x88"]),
+        )
+    )
+    if first & 0x0F >= 8:
+        payload = payload[:125]
+    masked = 0x80 if draw(st.integers(0, 40)) == 0 else 0
+    form = draw(st.integers(0, 40))
+    length = len(payload)
+    if form == 0:
+        head = bytes([first, masked | 127]) + struct.pack("!Q", length)
+    elif form == 1 or length > 125:
+        head = bytes([first, masked | 126]) + struct.pack("!H", length)
+    else:
+        head = bytes([first, masked | length])
+    return head + (b"mask" if masked else b"") + payload
+
+
+class EngineAlone:
+    """What becomes of frames where an engine has them all."""
+
+    def __init__(self, max_message: int) -> None:
+        self.messages: list[bytes] = []
+        self.sent: list[tuple[object, ...]] = []
+        self.end: tuple[object, ...] | None = None
+        self._engine = Connection(ConnectionType.CLIENT)
+        self._parts = b""
+        self._max_message = max_message
+
+    def receive(self, data: bytes) -> None:
+        if self.end is None:
+            self._engine.receive_data(data)
+            for event in self._engine.events():
+                if self.end is None:
+                    self._happened(event)
+
+    def _happened(self, event: Event) -> None:
+        if isinstance(event, TextMessage | BytesMessage):
+            self._parts += event.data.encode() if isinstance(event.data, str) else bytes(event.data)
+            if len(self._parts) > self._max_message:
+                self._ends(MessageTooLong, None, 1009)
+            elif event.message_finished:
+                self.messages.append(self._parts)
+                self._parts = b""
+        elif isinstance(event, Ping):
+            self.sent.append((Pong, bytes(event.payload)))
+        elif isinstance(event, CloseConnection):
+            if self._engine.state is ConnectionState.OPEN:
+                self._ends(StreamMalformed, None, event.code)
+            else:
+                # No code is answered with none.
+                self._ends(StreamLost, event.code, event.code)
+
+    def _ends(self, kind: type[Exception], code: int | None, answer: int) -> None:
+        self.end = (kind, code)
+        self.sent.append((CloseConnection, int(answer)))
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    data=st.lists(any_frame(), max_size=12).map(b"".join),
+    cuts=st.lists(st.integers(0, 3000), max_size=20),
+    max_message=st.sampled_from([100, 1000]),
+)
+def test_whatever_frames_come_and_wherever_they_are_cut_it_is_as_if_the_engine_had_them_all(
+    data: bytes, cuts: list[int], max_message: int
+) -> None:
+    endpoint = _InMemory()
+    recorder = Recorder()
+    open_websocket(
+        cast("Any", endpoint),
+        host="h",
+        path="/v3/watch",
+        receiver=recorder,
+        clock=Clock(),
+        handshake_timeout=1,
+        max_message=max_message,
+    )
+    peer = WebSocketPeer()
+    peer.data += endpoint.transport.value()  # type: ignore[no-untyped-call]
+    # Some of it may come with the handshake, and be cut there as well.
+    answer = peer.answer()
+    data = answer + data
+    alone = EngineAlone(max_message)
+    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    for start, stop in itertools.pairwise(places):
+        endpoint.protocol.dataReceived(data[start:stop])
+        if stop > len(answer):
+            alone.receive(data[max(start, len(answer)) : stop])
+        peer.data[:] = endpoint.transport.value()  # type: ignore[no-untyped-call]
+        assert recorder.messages == alone.messages
+        ends = [(type(end.value), getattr(end.value, "code", None)) for end in recorder.ends]
+        assert ends == ([] if alone.end is None else [alone.end])
+        told: list[tuple[object, ...]] = []
+        for event in peer.told:
+            assert isinstance(event, Pong | CloseConnection)
+            told.append((Pong, bytes(event.payload)) if isinstance(event, Pong) else (CloseConnection, int(event.code)))
+        assert told == alone.sent
     endpoint.protocol.connectionLost(Failure(CancelledError()))
     assert len(recorder.ends) == 1
 

@@ -8,6 +8,7 @@ a WebSocket. Where a WebSocket is refused, by a proxy or by an etcd that reads n
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
@@ -15,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from twisted_etcd.client.bookmarks import Bookmarks, is_progress_of_all
+from twisted_etcd.client.joining import WatchFrame, joined
 from twisted_etcd.client.line import Line, LineState
 from twisted_etcd.client.position import Interrupted, Over, after_stream_error
 from twisted_etcd.client.vigil import Vigil
@@ -85,7 +87,7 @@ def _encode(request: WatchRequest) -> bytes:
     return rpcs.WATCH.encode(request)
 
 
-class OwnStream(Line[PostStream]):
+class OwnStream(Line[PostStream, WatchFrame]):
     """One watch on a POST stream."""
 
     # etcd 3.5.1 says of a watch whose token it does not know that it has no permission.
@@ -114,8 +116,10 @@ class OwnStream(Line[PostStream]):
     def _dropped(self, closing: Deferred[None]) -> None:
         self._carriers.until(closing)
 
-    def _received(self, data: bytes) -> None:
-        frame = rpcs.WATCH.decode_frame(data)
+    def _read(self, messages: Iterable[bytes]) -> Iterator[WatchFrame]:
+        return joined(messages)
+
+    def _received(self, frame: WatchFrame) -> None:
         error = frame.failure()
         if error is not None:
             self._drop(error)
@@ -143,7 +147,7 @@ class OwnStream(Line[PostStream]):
         self._watch.over(error)
 
 
-class SharedStream(Line[WebSocket]):
+class SharedStream(Line[WebSocket, WatchFrame]):
     """Many watches on one WebSocket."""
 
     def __init__(self, gateway: Gateway, clock: IReactorTime, vigil: Vigil, carriers: Carriers) -> None:
@@ -300,8 +304,10 @@ class SharedStream(Line[WebSocket]):
             return not self._renews(error)
         return self._is_hopeless and not any(watch.confirmed for watch in self._ids)
 
-    def _received(self, data: bytes) -> None:
-        frame = rpcs.WATCH.decode_frame(data)
+    def _read(self, messages: Iterable[bytes]) -> Iterator[WatchFrame]:
+        return joined(messages)
+
+    def _received(self, frame: WatchFrame) -> None:
         error = frame.failure()
         if error is not None:
             self._drop(error)

@@ -485,7 +485,8 @@ class EtcdClient(Service):
             filters=tuple(FilterType(each) for each in filters),
             progress_notify=progress_notify,
         )
-        watch = Watch(repr(keys_meant.key) + (" and on" if keys_meant.range_end else ""), callback, max_backlog)
+        what = repr(keys_meant.key) + (" and on" if keys_meant.range_end else "")
+        watch = Watch(what, callback, max_backlog, self._watches)
         if self._stopping is not None:
             watch.finished(Failure(ServiceStopped("the client was stopped before the watch began")))
             return watch
@@ -494,7 +495,6 @@ class EtcdClient(Service):
             watch.finished(Failure(EmptyKey(EmptyKey.grpc_code, EmptyKey.messages[0])))
             return watch
         self._watches.add(watch)
-        watch.ended.addBoth(lambda _: self._watches.discard(watch))
         feed = WatchFeed(self._carriers, self._reader, request, watch, resync=on_compacted == "resync")
         watch.begin(feed)
         feed.begin()

@@ -35,7 +35,7 @@ class WatchFeed:
     :param resync: whether its keys are read again where etcd has compacted what comes next.
     """
 
-    __slots__ = ("_asking", "_carrier", "_carriers", "_keys", "_machine", "_reader", "_watch")
+    __slots__ = ("_asking", "_carrier", "_carriers", "_machine", "_reader", "_watch")
 
     _log = Logger()
 
@@ -50,7 +50,6 @@ class WatchFeed:
     ) -> None:
         self._carriers = carriers
         self._reader = reader
-        self._keys = (request.key, request.range_end)
         self._watch = watch
         self._machine = WatchMachine(request, resync=resync)
         self._carrier: Carrier | None = None
@@ -154,7 +153,7 @@ class WatchFeed:
     async def _read(self, action: Read) -> Actions:
         try:
             reading = await self._reader.whole(
-                *self._keys, action.revision, keys_only=action.keys_only, worked=self._machine.confirmed
+                *self._machine.keys, action.revision, keys_only=action.keys_only, worked=self._machine.confirmed
             )
         except (EtcdError, NotEtcd, TLSFailed) as error:
             return self._machine.unreadable(error)
@@ -162,7 +161,7 @@ class WatchFeed:
 
     async def _doubt(self, action: Doubt) -> Actions:
         try:
-            present = await self._reader.present(self._keys[0])
+            present = await self._reader.present(self._machine.keys[0])
         except EtcdError as error:
             # The watch goes on meanwhile, and asks again where there is reason to.
             self._log.warn("{watch!r} cannot ask how far the cluster is: {why}", watch=self._watch, why=str(error))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -29,7 +30,13 @@ from twisted_etcd.schema.lease import (
 #: Leases in one keepalive request. The gateway answers only what it has read before its first answer, so a body
 #: must stay small; what it leaves out is asked for again.
 _BATCH = 200
+#: Keepalive requests that wait for the one before have all been sent when this share has passed of the time that the
+#: first of their leases has left, also where none is answered.
+_PATIENCE_SHARE = 1 / 8
+#: Leases that are revoked at a time when a client stops: more of them take no less time.
+_REVOCATIONS = 32
 _GONE = "etcd no longer has it"
+_NO_TIME = "there was no time left to revoke it"
 
 
 class Lease:
@@ -91,8 +98,24 @@ class Lease:
         self._end.fire(LeaseLost(self.id, why))
 
 
+class _Batch(NamedTuple):
+    """
+    Leases that share a keepalive request.
+
+    :ivar begin_by: when it is sent, if no answer to another one comes before.
+    """
+
+    begin_by: float
+    lease_ids: Sequence[int]
+
+
 class LeaseKeeper:
-    """Keeps all leases of a client alive: those that are due share a request, and there is one timer for all."""
+    """
+    Keeps all leases of a client alive: those that are due share a request, and there is one timer for all.
+
+    Where one request does not hold them all, the next one is sent when the one before was answered, so that one
+    connection does for thousands of leases. One without an answer holds the others up for a short time only.
+    """
 
     _log = Logger()
 
@@ -103,6 +126,12 @@ class LeaseKeeper:
         self._schedule = KeepaliveSchedule()
         self._leases: dict[int, Lease] = {}
         self._timer: IDelayedCall | None = None
+        #: Requests that are to be sent: a heap.
+        self._waiting: list[_Batch] = []
+        #: How many were sent, and not answered yet.
+        self._under_way = 0
+        #: Sends the next one, where the one before is not answered first.
+        self._patience: IDelayedCall | None = None
         self._stopped = False
 
     def grant(self, ttl: int, lease_id: int = 0, timeout: float | None = None) -> Deferred[Lease]:
@@ -152,9 +181,44 @@ class LeaseKeeper:
         ask, lost = self._schedule.take_due(self._clock.seconds())
         for lease_id in lost:
             self._lose(lease_id, "etcd did not confirm it for as long as its TTL")
-        for start in range(0, len(ask), _BATCH):
-            self._ask(ask[start : start + _BATCH])
+        if ask:
+            self._ask_in_turn(ask)
         self._wind()
+
+    def _ask_in_turn(self, ask: Sequence[int]) -> None:
+        now = self._clock.seconds()
+        left = min(self._schedule.seconds_left(lease_id, now) for lease_id in ask)
+        for start in range(0, len(ask), _BATCH):
+            begin_by = now + left * _PATIENCE_SHARE * start / len(ask)
+            heapq.heappush(self._waiting, _Batch(begin_by, ask[start : start + _BATCH]))
+        if self._under_way:
+            self._be_patient()
+        else:
+            self._ask_next()
+
+    def _ask_next(self) -> None:
+        """Send the next request, if there is one."""
+        while self._waiting:
+            batch = heapq.heappop(self._waiting)
+            # Some may have been revoked, or lost, while they waited.
+            lease_ids = [lease_id for lease_id in batch.lease_ids if lease_id in self._schedule]
+            if lease_ids:
+                self._under_way += 1
+                self._ask(lease_ids)
+                break
+        self._be_patient()
+
+    def _be_patient(self) -> None:
+        """Wait for an answer, but not so long that the leases that wait for it are lost."""
+        self._end_patience()
+        if self._waiting:
+            wait = max(0.0, self._waiting[0].begin_by - self._clock.seconds())
+            self._patience = self._clock.callLater(wait, self._ask_next)
+
+    def _end_patience(self) -> None:
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
+        self._patience = None
 
     def _ask(self, lease_ids: Sequence[int]) -> None:
         asked_at = self._clock.seconds()
@@ -184,7 +248,13 @@ class LeaseKeeper:
             )
             self._unanswered(lease_ids)
 
-        asking.addCallbacks(answered, failed).addCallback(lambda _: self._wind())
+        def done(result: object) -> object:
+            self._under_way -= 1
+            self._ask_next()
+            self._wind()
+            return result
+
+        asking.addCallbacks(answered, failed).addBoth(done)
 
     def _confirmed(self, response: LeaseKeepAliveResponse, asked_at: float) -> None:
         if response.TTL > 0:
@@ -254,16 +324,29 @@ class LeaseKeeper:
         leases = list(self._leases.values())
         for lease in leases:
             self._schedule.remove(lease.id)
+        self._waiting.clear()
+        self._end_patience()
         self._wind()
         left: list[Left] = []
+        until = self._clock.seconds() + timeout
 
         def not_revoked(failure: Failure, lease: Lease) -> None:
             failure.trap(TwistedEtcdError)
             left.append(Left(lease.id, lease.ttl, str(failure.value)))
 
+        async def revoke_in_turn(waiting: Iterator[Lease]) -> None:
+            for lease in waiting:
+                seconds = until - self._clock.seconds()
+                if seconds > 0:
+                    await self.revoke(lease, seconds).addErrback(not_revoked, lease)
+                else:
+                    self._lose(lease.id, _NO_TIME)
+                    left.append(Left(lease.id, lease.ttl, _NO_TIME))
+
         ending: list[Deferred[Any]] = [self._grants.stop(timeout).addCallback(left.extend)]
         if revoke:
-            ending += [self.revoke(lease, timeout).addErrback(not_revoked, lease) for lease in leases]
+            waiting = iter(leases)
+            ending += [Deferred.fromCoroutine(revoke_in_turn(waiting)) for _ in leases[:_REVOCATIONS]]
         else:
             for lease in leases:
                 self._lose(lease.id, "the client stopped and left it to its TTL")

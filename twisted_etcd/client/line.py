@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -22,6 +23,7 @@ from twisted_etcd.gateway.stream import Stream, StreamReceiver
 from twisted_etcd.gateway.tokens import STALE_TOKEN_ERRORS
 
 StreamT = TypeVar("StreamT", bound=Stream)
+FrameT = TypeVar("FrameT")
 
 #: How often in a row a new token is fetched because the last one was refused.
 _RENEWALS = 3
@@ -42,17 +44,17 @@ class LineState(enum.Enum):
 class _Reception:
     """Hands on what one stream carries, for as long as that stream is the line's: an old one can end late."""
 
-    def __init__(self, line: Line[Any]) -> None:
-        self._line: Line[Any] | None = line
+    def __init__(self, line: Line[Any, Any]) -> None:
+        self._line: Line[Any, Any] | None = line
 
     def end(self) -> None:
         """The stream is the line's no longer."""
         self._line = None
 
-    def message_received(self, data: bytes) -> None:
-        """For the stream: one whole JSON text."""
+    def messages_received(self, messages: Iterable[bytes]) -> None:
+        """For the stream: whole JSON texts."""
         if self._line is not None:
-            self._line.message_received(data)
+            self._line.messages_received(messages)
 
     def stream_ended(self, reason: Failure) -> None:
         """For the stream: its end."""
@@ -60,7 +62,7 @@ class _Reception:
             self._line.stream_ended(reason)
 
 
-class Line(ABC, Generic[StreamT]):
+class Line(ABC, Generic[StreamT, FrameT]):
     """
     Keeps a stream to the cluster open, with growing waits between attempts that failed.
 
@@ -106,11 +108,15 @@ class Line(ABC, Generic[StreamT]):
         """The stream broke, or could not be opened. It will be opened again unless the line is closed here."""
 
     @abstractmethod
-    def _received(self, data: bytes) -> None:
-        """
-        One whole JSON text arrived.
+    def _received(self, frame: FrameT) -> None:
+        """An answer arrived."""
 
-        :raises msgspec.DecodeError: where it is none of etcd's; the stream is given up then.
+    @abstractmethod
+    def _read(self, messages: Iterable[bytes]) -> Iterable[FrameT]:
+        """
+        What whole JSON texts say; it is gone through once.
+
+        :raises msgspec.DecodeError: where the next one is none of etcd's; the stream is given up then.
         """
 
     @abstractmethod
@@ -231,10 +237,15 @@ class Line(ABC, Generic[StreamT]):
         else:
             self._drop(error)
 
-    def message_received(self, data: bytes) -> None:
-        """For the stream: one whole JSON text."""
+    def messages_received(self, messages: Iterable[bytes]) -> None:
+        """For the stream: whole JSON texts."""
+        stream = self._stream
         try:
-            self._received(data)
+            for frame in self._read(messages):
+                if self._stream is not stream:
+                    # It was given up for what came before.
+                    return
+                self._received(frame)
         except msgspec.DecodeError as error:
             self._drop(
                 NotEtcd("a stream is not etcd's", {str(self._endpoint): f"what it sent cannot be read: {error}"})

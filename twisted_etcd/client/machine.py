@@ -98,6 +98,8 @@ class Finish(msgspec.Struct, frozen=True):
 Action = Carry | Leave | Confirm | Deliver | Read | Doubt | Reopen | Refused | Finish
 Actions = tuple[Action, ...]
 
+_READ_KEYS = Read(0, keys_only=True)
+
 
 class WatchMachine:
     """
@@ -132,9 +134,14 @@ class WatchMachine:
         # Progress is a bookmark: it lets a watch without events survive a compaction, whoever asked for it.
         self._request = replace(request, filters=filters, progress_notify=True)
         self._position = WatchPosition(request.start_revision)
-        self._reading = Read(0, keys_only=True)
+        self._reading = _READ_KEYS
         #: Whether the reading is to be told as a difference.
         self._rereads = False
+
+    @property
+    def keys(self) -> tuple[bytes, bytes]:
+        """The first key that is watched, and the end of the range."""
+        return self._request.key, self._request.range_end
 
     # --- what its stream is asked for -------------------------------------------------------------------------------
 

@@ -27,6 +27,8 @@ class WatchBatch(msgspec.Struct, frozen=True):
     """
     What a watch delivers: events in the order of their revisions, each revision whole.
 
+    What came from etcd together is one batch, so that it can hold the events of one revision or of many.
+
     :ivar events: empty in a progress answer, which says that nothing happened up to ``revision``.
     :ivar revision: all that happened to the watched keys up to this revision has been delivered with this batch.
     :ivar resync: true where etcd had compacted what came before, so that the keys were read again: ``events`` is the
@@ -95,7 +97,8 @@ class WatchPosition:
         self.told = 0
         self._first_revision = start_revision
         self._cluster_id = 0
-        self._fragments: list[Event] = []
+        #: None where no revision is in parts.
+        self._fragments: list[Event] | None = None
 
     @property
     def start_revision(self) -> int:
@@ -110,7 +113,7 @@ class WatchPosition:
 
     def reread(self, revision: int) -> None:
         """All keys of the watch were read, as they are at this revision: what comes after it is wanted next."""
-        self._fragments.clear()
+        self._fragments = None
         self.next_revision = revision + 1
         self.told = revision
 
@@ -133,7 +136,7 @@ class WatchPosition:
 
     def broke(self) -> None:
         """The stream ended; what it had not delivered whole will come again."""
-        self._fragments.clear()
+        self._fragments = None
 
     def received(self, response: WatchResponse) -> Step | None:
         """Take one answer for this watch."""
@@ -159,15 +162,23 @@ class WatchPosition:
         return Delivered(WatchBatch((), header.revision))
 
     def _events(self, response: WatchResponse) -> Step | None:
-        self._fragments.extend(event for event in response.events if event.kv.mod_revision >= self.next_revision)
-        if response.fragment or not self._fragments:
-            return None
-        events = tuple(self._fragments)
-        self._fragments.clear()
+        events = response.events
+        if response.fragment or self._fragments or not self._are_news(events):
+            fragments = self._fragments or []
+            fragments += [event for event in events if event.kv.mod_revision >= self.next_revision]
+            if response.fragment or not fragments:
+                self._fragments = fragments or None
+                return None
+            events = tuple(fragments)
+            self._fragments = None
         revision = events[-1].kv.mod_revision
         self.next_revision = revision + 1
         self.told = max(self.told, revision)
         return Delivered(WatchBatch(events, revision))
+
+    def _are_news(self, events: tuple[Event, ...]) -> bool:
+        """Whether none of them was delivered before: they come in the order of their revisions."""
+        return bool(events) and events[0].kv.mod_revision >= self.next_revision
 
     @staticmethod
     def _cancelled(response: WatchResponse) -> Interrupted | Over:

@@ -15,7 +15,9 @@ from twisted_etcd.client.position import WatchBatch
 from twisted_etcd.errors import ServiceStopped, WatchStopped
 from twisted_etcd.moment import Moment
 
-WatchCallback = Callable[[WatchBatch], "Deferred[Any] | Coroutine[Deferred[Any], Any, Any] | None"]
+#: What a callback gives back that has not done with its batch yet.
+_Waits = Deferred[Any] | Coroutine[Deferred[Any], Any, Any]
+WatchCallback = Callable[[WatchBatch], _Waits | None]
 
 
 class Feed(Protocol):
@@ -45,18 +47,42 @@ class Watch:
     :param max_backlog: events that may wait for their consumer. Beyond that, or beyond 64 MiB of keys and values, the
         watch is taken off its stream, and put back, at the revision where it was taken off, when they have been
         consumed.
+    :param watches: those of the client, which it leaves when it has ended.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_backlog",
+        "_callback",
+        "_describe",
+        "_ended",
+        "_feed",
+        "_handing_on",
+        "_paused",
+        "_ready",
+        "_reason",
+        "_waiting",
+        "_watches",
+    )
 
     _log = Logger()
 
-    def __init__(self, describe: str, callback: WatchCallback | None, max_backlog: int) -> None:
+    def __init__(
+        self,
+        describe: str,
+        callback: WatchCallback | None,
+        max_backlog: int,
+        watches: set[Watch] | None = None,
+    ) -> None:
         self._describe = describe
         self._callback = callback
         self._feed: Feed | None = None
         self._backlog = Backlog(max_backlog)
         self._paused = False
         self._handing_on = False
-        self._waiting: list[Deferred[WatchBatch]] = []
+        #: None where nobody waits.
+        self._waiting: list[Deferred[WatchBatch]] | None = None
+        self._watches = watches
         self._reason: Failure | None = None
         self._ready: Moment[int] = Moment()
         self._ended: Moment[None] = Moment()
@@ -98,6 +124,8 @@ class Watch:
             return succeed(batch)
         if self._reason is not None:
             return fail(Failure(self._reason.value))
+        if self._waiting is None:
+            self._waiting = []
         deferred: Deferred[WatchBatch] = Deferred(self._waiting.remove)
         self._waiting.append(deferred)
         return deferred
@@ -143,12 +171,14 @@ class Watch:
         """Something arrived."""
         if self._reason is not None:
             return
-        if self._callback is None and self._waiting:
+        if self._callback is not None and not self._handing_on:
+            # Nothing waits before it.
+            self._hand_on(self._callback, batch)
+            return
+        if self._waiting:
             self._waiting.pop(0).callback(batch)
             return
         self._backlog.append(batch)
-        if self._callback is not None:
-            self._pump(self._callback)
         if self._backlog.is_too_long and not self._paused and self._feed is not None:
             self._paused = True
             self._feed.pause()
@@ -178,18 +208,33 @@ class Watch:
             self._feed.resume()
         return batch
 
-    def _pump(self, callback: WatchCallback) -> None:
-        if not self._handing_on:
-            self._handing_on = True
-            handing_on = Deferred.fromCoroutine(self._hand_on(callback))
-            handing_on.addErrback(self._callback_failed)
-
-    async def _hand_on(self, callback: WatchCallback) -> None:
+    def _hand_on(self, callback: WatchCallback, batch: WatchBatch) -> None:
+        """Hand on this batch, and what comes meanwhile."""
+        self._handing_on = True
         try:
-            while self._backlog:
+            result = callback(batch)
+            while result is None and self._backlog:
                 result = callback(self._take())
+        except BaseException:  # noqa: BLE001 it ends the watch, as that of a callback that waits does
+            self._handing_on = False
+            self._callback_failed(Failure())
+            return
+        if result is None:
+            self._handing_on = False
+            self._close_if_handed_on()
+        else:
+            going_on = Deferred.fromCoroutine(self._go_on(callback, result))
+            going_on.addErrback(self._callback_failed)
+
+    async def _go_on(self, callback: WatchCallback, result: _Waits | None) -> None:
+        """Wait for what the callback waits for, and hand on what has come meanwhile."""
+        try:
+            while True:
                 if result is not None:
                     await result
+                if not self._backlog:
+                    break
+                result = callback(self._take())
         finally:
             self._handing_on = False
         self._close_if_handed_on()
@@ -203,6 +248,8 @@ class Watch:
             self._close(self._reason)
 
     def _close(self, reason: Failure) -> None:
+        if self._watches is not None:
+            self._watches.discard(self)
         self._ready.fail(reason)
         if reason.check(WatchStopped):
             self._ended.fire(None)

@@ -39,6 +39,8 @@ class LineFramer:
         :return: the lines that are whole now.
         :raises LineTooLong: the framer is of no use any more.
         """
+        if self._length + len(data) <= self._max_length:
+            return self._split(data)
         *ends, rest = data.split(b"\n")
         lines: list[bytes] = []
         for end in ends:
@@ -48,6 +50,20 @@ class LineFramer:
                 lines.append(line)
         self._keep(rest, lines)
         return lines
+
+    def _split(self, data: bytes) -> list[bytes]:
+        """The same, where no line of it can be too long."""
+        lines = data.split(b"\n")
+        rest = lines.pop()
+        if lines and self._parts:
+            self._parts.append(lines[0])
+            lines[0] = b"".join(self._parts)
+            self._parts.clear()
+            self._length = 0
+        if rest:
+            self._parts.append(rest)
+            self._length += len(rest)
+        return [line for each in lines if (line := each.strip())]
 
     def finish(self) -> bytes | None:
         """The last line, where the bytes ended without its newline. It may have been cut short."""

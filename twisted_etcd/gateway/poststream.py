@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -78,13 +78,15 @@ class _OneConnection:
 
 class _StreamBody(Protocol):
     """
-    Cuts the answer's body into messages.
+    Cuts the answer's body into messages, those of one read of the socket at a time.
 
-    :param deliver: gets each of them.
+    :param deliver: gets them.
     :param ended: told once why no more can come.
     """
 
-    def __init__(self, deliver: Callable[[bytes], None], ended: Callable[[Failure], None], max_message: int) -> None:
+    def __init__(
+        self, deliver: Callable[[Sequence[bytes]], None], ended: Callable[[Failure], None], max_message: int
+    ) -> None:
         self._deliver = deliver
         self._ended = ended
         self._framer = LineFramer(max_message)
@@ -99,8 +101,8 @@ class _StreamBody(Protocol):
         except LineTooLong as error:
             lines = error.lines
             self._too_long = True
-        for line in lines:
-            self._deliver(line)
+        if lines:
+            self._deliver(lines)
         if self._too_long:
             self._ended(Failure(MessageTooLong(self._max_message)))
 
@@ -108,7 +110,7 @@ class _StreamBody(Protocol):
         whole = reason.check(ResponseDone) is not None
         rest = self._framer.finish()
         if rest is not None and (whole or _is_json(rest)):
-            self._deliver(rest)
+            self._deliver([rest])
         if whole or reason.check(PotentialDataLoss):
             self._ended(Failure(StreamLost("the server ended the stream")))
         else:

@@ -1,7 +1,8 @@
 """
 What a stream is, whichever carries it: a POST whose answer does not end, or a WebSocket.
 
-A carrier opens a :class:`Stream` for a :class:`StreamReceiver` and gives it whole JSON texts until the stream ends.
+A carrier opens a :class:`Stream` for a :class:`StreamReceiver` and gives it whole JSON texts until the stream ends, all
+that came in one read of its socket at once.
 Opening fails with one of: Twisted's ``ConnectError`` or ``DNSLookupError`` where there was no connection, the TLS
 library's own error where a certificate was refused, :class:`StreamRefused`, :class:`StreamTimeout`,
 :class:`StreamLost`, :class:`StreamMalformed`, or ``CancelledError``. These errors stay inside the gateway room, which
@@ -11,7 +12,7 @@ turns them into those of :mod:`twisted_etcd.errors`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from OpenSSL import SSL
@@ -100,16 +101,19 @@ class StreamReceiver(Protocol):
     """
     Gets what a stream carries.
 
-    Neither method may raise: an exception is logged, and one of ``message_received`` closes the stream, which then
+    Neither method may raise: an exception is logged, and one of ``messages_received`` closes the stream, which then
     ends with that exception.
     """
 
-    def message_received(self, data: bytes) -> None:
+    def messages_received(self, messages: Iterable[bytes]) -> None:
         """
-        Take one whole JSON text: ``{"result":…}`` or ``{"error":…}``.
+        Take whole JSON texts, each of them ``{"result":…}`` or ``{"error":…}``, in the order in which they came.
 
-        The first one comes after the Deferred of opening has fired. None comes after :meth:`Stream.close`. After
-        :meth:`Stream.pause` those that were read from the socket already still come.
+        The first one comes after the Deferred of opening has fired. None comes after :meth:`Stream.close`: where that
+        is called in the midst of them, those that were not taken yet are left out. After :meth:`Stream.pause` those
+        that were read from the socket already still come.
+
+        :param messages: to be gone through once, and not kept.
         """
 
     def stream_ended(self, reason: Failure) -> None:
@@ -120,7 +124,7 @@ class StreamReceiver(Protocol):
         may live for a moment longer, and is closed in every case.
 
         :param reason: of :class:`StreamClosed`, :class:`StreamLost`, :class:`StreamMalformed`, or the exception of
-            ``message_received``.
+            ``messages_received``.
         """
 
 
@@ -177,16 +181,22 @@ class Stream(ABC):
     def _abort(self) -> None:
         """Close the socket at once."""
 
-    def _deliver(self, message: bytes) -> None:
+    def _deliver(self, messages: Sequence[bytes]) -> None:
         if self._closing or self._ended is not None:
             return
         try:
-            self._receiver.message_received(message)
+            self._receiver.messages_received(self._until_closed(messages))
         except Exception:  # noqa: BLE001 it is logged, and handed to the receiver
             failure = Failure()
             self._log.failure("The receiver of {stream!r} raised an error; the stream is closed.", failure, stream=self)
             self._end(failure)
             self._abort()
+
+    def _until_closed(self, messages: Sequence[bytes]) -> Iterator[bytes]:
+        for message in messages:
+            if self._closing or self._ended is not None:
+                return
+            yield message
 
     def _end(self, reason: Failure) -> None:
         if self._ended is not None:

@@ -1,4 +1,8 @@
-"""Streams as WebSockets: a thin protocol on wsproto, for what the gateway serves in both directions."""
+"""
+Streams as WebSockets: a thin protocol on wsproto, for what the gateway serves in both directions.
+
+The engine, wsproto's, has the opening handshake, and all frames but the plain ones.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +39,7 @@ from wsproto.events import (
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import RemoteProtocolError
 
+from twisted_etcd.gateway.frames import FrameSorter, text_frame
 from twisted_etcd.gateway.stream import (
     MAX_MESSAGE,
     MAX_REFUSAL,
@@ -61,7 +66,7 @@ _FIRST_STATUS_THAT_ANSWERS = 200
 class _Listener(NamedTuple):
     """Who is told what comes over a WebSocket that is open."""
 
-    message: Callable[[bytes], None]
+    messages: Callable[[Sequence[bytes]], None]
     ended: Callable[[Failure], None]
     gone: Callable[[Failure], None]
 
@@ -139,7 +144,8 @@ class WebSocketProtocol(Protocol):
         self._clock = clock
         self._close_timeout = close_timeout
         self._max_message = max_message
-        #: What has come of a message that is not whole yet.
+        self._sorter = FrameSorter(max_message)
+        #: What the engine has had of a message that is not whole yet.
         self._parts = bytearray()
         self._refusal: tuple[int, bytearray] | None = None
         self._finished = False
@@ -149,7 +155,11 @@ class WebSocketProtocol(Protocol):
 
     def send(self, data: bytes) -> None:
         """Send one text message."""
-        self._write(TextMessage(data.decode()))
+        frame = text_frame(data) if self._engine.state is ConnectionState.OPEN else None
+        if frame is None:
+            self._write(TextMessage(data.decode()))
+        else:
+            self._socket.write(frame)
 
     def ping(self) -> None:
         """Send a ping."""
@@ -188,11 +198,15 @@ class WebSocketProtocol(Protocol):
         if self._finished:
             return
         try:
-            self._engine.receive_data(data)
-            for event in self._engine.events():
-                self._handle(event)
+            if self.listener is None:
+                data = self._shake_hands(data)
+            for part in self._sorter.feed(data):
                 if self._finished:
                     return
+                if isinstance(part, bytes):
+                    self._feed_engine(part)
+                elif self.listener is not None:
+                    self.listener.messages(part)
         except (RemoteProtocolError, UnicodeError) as error:
             broken = self._words(error)
         else:
@@ -211,7 +225,24 @@ class WebSocketProtocol(Protocol):
         elif not self.opened.called:
             self.opened.errback(not_opened(reason) if self._refusal is None else Failure(self._refused()))
 
+    def _shake_hands(self, data: bytes) -> bytes:
+        """Let the engine have the handshake, and no more; what comes behind it is given back."""
+        at = 0
+        while at < len(data) and not self._finished and self.listener is None:
+            # Line by line, to see where it ends.
+            stop = data.find(b"\n", at) + 1 if self._refusal is None else 0
+            self._feed_engine(data[at : stop or len(data)])
+            at = stop or len(data)
+        return data[at:]
+
     # --- what the engine makes of it --------------------------------------------------------------------------------
+
+    def _feed_engine(self, data: bytes) -> None:
+        self._engine.receive_data(data)
+        for event in self._engine.events():
+            self._handle(event)
+            if self._finished:
+                return
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, TextMessage):
@@ -246,7 +277,7 @@ class WebSocketProtocol(Protocol):
             data = bytes(parts + data)
             parts.clear()
         if self.listener is not None:
-            self.listener.message(data)
+            self.listener.messages([data])
 
     def _closed(self, event: CloseConnection) -> None:
         state = self._engine.state

@@ -34,7 +34,7 @@ class EventType(OpenProtoEnum):
     DELETE = "DELETE"
 
 
-class Event(Message, frozen=True):
+class Event(Message, frozen=True, gc=False):
     """
     One change of one key.
 
