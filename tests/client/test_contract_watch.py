@@ -198,9 +198,9 @@ async def test_next_can_be_asked_for_ahead_and_given_up(watcher: EtcdClient, pre
     with pytest.raises(CancelledError):
         await given_up
     await soon(watch.ready)
-    for value in "12":
+    for value, asked in (("1", first), ("2", second)):
         await watcher.put(prefix + "k", value)
-    assert [(await soon(each)).events[0].kv.value for each in (first, second)] == [b"1", b"2"]
+        assert (await soon(asked)).events[0].kv.value == value.encode()
 
 
 class Collected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -32,6 +33,16 @@ class Fault(NamedTuple):
     words: str
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Until something is so that a client shows, and nobody is told of."""
+
+    async def looking() -> None:
+        while not condition():
+            await deferLater(reactor, 0.01)
+
+    await soon(Deferred.fromCoroutine(looking()))
+
+
 async def cut_off(member: ClusterMember) -> None:
     member.proxy.reset(on_accept=True)
 
@@ -45,6 +56,9 @@ async def refuse(member: ClusterMember) -> None:
 
 async def pause(member: ClusterMember) -> None:
     member.pause()
+    # A signal takes its time, in which a request could be answered still.
+    stat = Path(f"/proc/{member.pid}/stat")
+    await until(lambda: stat.read_text("utf-8").rpartition(")")[2].split()[0] == "T")
 
 
 async def kill(member: ClusterMember) -> None:
@@ -62,16 +76,6 @@ FAULTS = [
     Fault("hangs", pause, "did not answer within"),
     Fault("has-no-leader", isolate, "no leader"),
 ]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Until something is so that a client shows, and nobody is told of."""
-
-    async def looking() -> None:
-        while not condition():
-            await deferLater(reactor, 0.01)
-
-    await soon(Deferred.fromCoroutine(looking()))
 
 
 def status(client: EtcdClient, member: ClusterMember) -> EndpointStatus:
