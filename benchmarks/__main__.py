@@ -51,8 +51,13 @@ _INTERRUPTED = 130
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast twisted-etcd is.")
-    parser.add_argument("--case", action="append", choices=[case.name for case in CASES], metavar="NAME",
-                        help="only this case; can be given several times")
+    parser.add_argument(
+        "--case",
+        action="append",
+        choices=[case.name for case in CASES],
+        metavar="NAME",
+        help="only this case; can be given several times",
+    )
     parser.add_argument("--clients", type=_clients, default=CLIENTS, help=f"of {','.join(CLIENTS)} (default: all)")
     parser.add_argument("--rounds", type=_count, help=f"rounds of each case (default: {ROUNDS})")
     parser.add_argument("--quick", action="store_true", help="under a minute: one round, shorter, and smaller")

@@ -92,11 +92,15 @@ _CALLERS = (1, 16, 64, 256)
 _KEYS = 1000
 
 
+def _number_of(callers: int) -> str:
+    return f"{callers} caller{'s' if callers > 1 else ''}"
+
+
 def _callers(do: str, plural: str, filled: int = 0) -> list[Case]:
     return [
         Case(
             name=f"{do}-{callers}",
-            what=f"{plural} of single keys, {callers} caller{'s' if callers > 1 else ''}",
+            what=f"{plural} of single keys, {_number_of(callers)}",
             do=do,
             metrics=_FOUR,
             clients=_ALL if callers == 1 else _ASYNCHRONOUS,
@@ -219,7 +223,7 @@ CASES: tuple[Case, ...] = (
     *(
         Case(
             name=f"message-{callers}",
-            what=f"round trips of messages through a Node, {callers} caller{'s' if callers > 1 else ''}",
+            what=f"round trips of messages through a Node, {_number_of(callers)}",
             do="messages",
             metrics=(Metric("p50", "µs"), Metric("p99", "µs"), _RATE, _CPU),
             clients=(OURS,),
@@ -231,7 +235,7 @@ CASES: tuple[Case, ...] = (
     *(
         Case(
             name=f"service-get-{callers}",
-            what=f"gets through EtcdService, and straight from its client, {callers} caller{'s' if callers > 1 else ''}",
+            what=f"gets through EtcdService, and straight from its client, {_number_of(callers)}",
             do="service_get",
             metrics=(
                 _RATE,
@@ -247,7 +251,7 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         name="late-etcd",
-        what="a message in the node while etcd answers 500 ms late; etcd3gw: called in the reactor's thread by a service",
+        what="a message in the node while etcd answers 500 ms late; etcd3gw: in the reactor's thread, by a service",
         do="late",
         metrics=(_P50, _P99),
         clients=(OURS, "etcd3gw"),
@@ -259,7 +263,7 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         name="import",
-        what="the import, beyond the loop (Twisted's reactor with treq, asyncio) that a program has, and from nothing on",
+        what="the import: beyond the loop (Twisted's reactor with treq, asyncio) of the program, and in all",
         do="import",
         metrics=(Metric("beyond", "ms"), Metric("total", "ms")),
         clients=_ALL,

@@ -34,8 +34,8 @@ def describe(etcd_version: str, cases: Sequence[Case], *, rounds: int, quick: bo
     lines = [
         f"Measured on {time.strftime('%Y-%m-%d')}, {_machine()}.",
         f"{platform.python_implementation()} {platform.python_version()}, etcd {etcd_version}, {', '.join(versions)}.",
-        f"Medians of {rounds} round{'s' if rounds > 1 else ''}, clients in turns; clients, etcd and who writes for"
-        f" watchers on the same machine, over loopback; {'fsync as etcd does it' if fsync else 'etcd without fsync'}.",
+        f"Medians of {rounds} round{'s' if rounds > 1 else ''}, clients in turns.",
+        f"All on one machine, over loopback, etcd {'with' if fsync else 'without'} fsync.",
     ]
     smaller = [f"{case.name} with {text}" for case in cases if quick and (text := case.smaller())]
     if smaller:

@@ -79,8 +79,9 @@ def resident_bytes() -> int | None:
 def connections_to(port: int) -> int | None:
     """How many TCP connections this process has to that port; None where the system does not tell as Linux does."""
     try:
-        own = {os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()}
-        lines = Path("/proc/self/net/tcp").read_text("ascii").splitlines()[1:]
+        own = {str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()}
+        tables = [Path(f"/proc/self/net/{name}") for name in ("tcp", "tcp6")]
+        lines = [line for table in tables if table.exists() for line in table.read_text("ascii").splitlines()[1:]]
     except OSError:
         return None
     return established(lines, port, own)
@@ -90,7 +91,7 @@ def established(lines: Sequence[str], port: int, own: set[str]) -> int:
     """
     How many connections to a port there are.
 
-    :param lines: of Linux's table of TCP sockets.
+    :param lines: of Linux's tables of TCP sockets, without their headings.
     :param own: the sockets that count, as ``socket:[inode]``.
     """
     found = 0

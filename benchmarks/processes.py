@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections import deque
@@ -49,7 +50,9 @@ class Worker(ProcessProtocol):
         """Whether it can be asked."""
         return self._how is None
 
-    def ask(self, command: Mapping[str, Any], limit: float, ready: Callable[[], object] | None = None) -> Deferred[Figures]:
+    def ask(
+        self, command: Mapping[str, Any], limit: float, ready: Callable[[], object] | None = None
+    ) -> Deferred[Figures]:
         """
         Let it do something; one thing at a time. It is ended where it is not done in time, or the Deferred cancelled.
 
@@ -57,7 +60,7 @@ class Worker(ProcessProtocol):
         :param ready: is called when the worker says that somebody else may write now.
         :return: fires with what was measured, and fails with :class:`WorkerFailed`.
         """
-        answer: Deferred[Figures] = Deferred(lambda _: self._kill())
+        answer: Deferred[Figures] = Deferred(self._cancelled)
         self._answer, self._ready = answer, ready
         if self._how is not None:
             self._give_up(f"it had ended with {self._how}")
@@ -78,14 +81,20 @@ class Worker(ProcessProtocol):
         return succeed(None) if self._how is not None else self._ended
 
     def _kill(self) -> None:
-        try:
+        with contextlib.suppress(ProcessExitedAlready):
             self._process.signalProcess("KILL")
-        except ProcessExitedAlready:
-            pass
+
+    def fail(self, why: str) -> None:
+        """End it, and let what it was asked fail with that reason."""
+        self._give_up(why)
+        self._kill()
+
+    def _cancelled(self, _: Deferred[Figures]) -> None:
+        self._answer = None
+        self._kill()
 
     def _overdue(self, limit: float) -> None:
-        self._give_up(f"it was not done in {limit:g} s")
-        self._kill()
+        self.fail(f"it was not done in {limit:g} s")
 
     def _give_up(self, why: str) -> None:
         answer, self._answer = self._answer, None
@@ -95,7 +104,7 @@ class Worker(ProcessProtocol):
 
     # --- ProcessProtocol ----------------------------------------------------------------------------------------------
 
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
+    def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N803 - as Twisted has it
         """Answers come on the standard output, all else on the standard error."""
         if childFD == _ERROR:
             self._errors.extend(data)

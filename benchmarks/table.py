@@ -17,7 +17,7 @@ from benchmarks.goals import goal_of, verdict
 from benchmarks.rows import read_rows
 
 #: What stands where a client cannot do a case.
-DASH = "–"
+DASH = "\N{EN DASH}"
 #: Below this, a number is shown with digits after the point.
 _WHOLE = 100
 _HEADING = ("case", "metric", *CLIENTS, "ratio", "goal")
@@ -54,7 +54,7 @@ def _cells(row: Row, *, spread: bool) -> list[str]:
         row["case"],
         f"{row['metric']}{unit}",
         *(cell(row, client, spread=spread) for client in CLIENTS),
-        DASH if row["ratio"] is None else f"{row['ratio']:.2f}",
+        DASH if row["ratio"] is None else number(row["ratio"]),
         "" if goal is None else verdict(goal, row),
     ]
 
@@ -72,9 +72,7 @@ def plain(rows: Sequence[Row], environment: Sequence[str]) -> str:
     table = [list(_HEADING), *(_cells(row, spread=True) for row in rows)]
     widths = [max(len(line[column]) for line in table) for column in range(len(_HEADING))]
     lines = ["  ".join(part.ljust(width) for part, width in zip(line, widths, strict=True)).rstrip() for line in table]
-    failures = {
-        f"{row['case']}, {client}: {why}": None for row in rows for client, why in row["failed"].items()
-    }
+    failures = {f"{row['case']}, {client}: {why}": None for row in rows for client, why in row["failed"].items()}
     return "\n".join([*environment, "", *lines, *(["", "Failed:", *failures] if failures else [])]) + "\n"
 
 

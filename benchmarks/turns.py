@@ -59,6 +59,7 @@ class Turns:
         self._writer: Worker | None = None
         self._fresh: Worker | None = None
         self._numbers = itertools.count(1)
+        self._past_revision = 0
 
     async def run(self, case: Case) -> Outcome:
         """Every client in every round; one that fails is not asked again in this case."""
@@ -98,7 +99,10 @@ class Turns:
         parameters = case.parameters(quick=self._settings.quick)
         if case.filled:
             await self._write("fill", {"prefix": prefix, "keys": parameters.get("keys", case.filled)})
+        self._past_revision = 0
         if case.past:
+            before = await self._write("revision", {})
+            self._past_revision = int(before["revision"] or 0) + 1
             await self._write("feed", {"prefix": prefix, **case.feed(quick=self._settings.quick)})
 
     def _write(self, do: str, parameters: Mapping[str, object]) -> Deferred[Figures]:
@@ -113,22 +117,26 @@ class Turns:
             # What one round has written is nothing that another one watches.
             own = f"{prefix}{next(self._numbers)}/" if case.fed and not case.past else prefix
             parameters["prefix"] = own
+        if case.past:
+            parameters["start_revision"] = self._past_revision
         command = {"do": case.do, "endpoint": endpoint, "with": parameters}
         worker = self._worker(case, client)
-        writing: list[Deferred[object]] = []
+        writing: list[Deferred[Figures | None]] = []
 
         def ready() -> None:
             feeding = self._write("feed", {"prefix": parameters["prefix"], **case.feed(quick=self._settings.quick)})
-            writing.append(feeding.addErrback(lambda failure: failure.value))
+            writing.append(
+                feeding.addErrback(lambda failure: worker.fail(f"who writes for it failed: {failure.value}"))
+            )
 
         try:
-            figures = await worker.ask(command, case.limit, ready)
-            for result in writing:
-                await result
+            return await worker.ask(command, case.limit, ready)
         finally:
+            # The one who writes is asked for one thing at a time.
+            for each in writing:
+                await each
             if case.fresh:
                 await worker.end()
-        return figures
 
     def _worker(self, case: Case, client: str) -> Worker:
         kind = case.kinds.get(client, client)
@@ -142,8 +150,8 @@ class Turns:
 
 
 #: Scenarios that touch no keys.
-_WITHOUT_KEYS = frozenset({"messages", "late", "import"})
+_WITHOUT_KEYS = frozenset({"messages", "late", "import", "keepalive"})
 
 
 def _shown(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
+    return "-" if value is None else f"{value:.4g}"

@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -93,6 +93,7 @@ def run_in_reactor(conversation: Conversation, make: Callable[[Any, str], Any]) 
 
     from benchmarks.clients.lines import Lines  # noqa: PLC0415
     from benchmarks.clients.node import NODE_SCENARIOS  # noqa: PLC0415
+    from benchmarks.clients.ours import WRITER_SCENARIOS  # noqa: PLC0415
 
     warnings = LogLevelFilterPredicate(LogLevel.warn)
     observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [warnings])
@@ -106,7 +107,7 @@ def run_in_reactor(conversation: Conversation, make: Callable[[Any, str], Any]) 
     def main(_reactor: object) -> Any:  # noqa: ANN401 - a Deferred
         from twisted.internet.defer import Deferred  # noqa: PLC0415
 
-        scenarios = {**SCENARIOS, **NODE_SCENARIOS}
+        scenarios = {**SCENARIOS, **NODE_SCENARIOS, **WRITER_SCENARIOS}
         return Deferred.fromCoroutine(conversation.serve(connect, lines.next, cast("Any", scenarios)))
 
     react(main)

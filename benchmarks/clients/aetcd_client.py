@@ -22,9 +22,7 @@ class Aetcd:
         at = urlsplit(endpoint)
         self.loop = AsyncioLoop()
         self.port = urlsplit(endpoint).port or 0
-        self.client: Any = aetcd.Client(
-            host=at.hostname, port=at.port, options={"grpc.max_receive_message_length": -1}
-        )
+        self.client: Any = aetcd.Client(host=at.hostname, port=at.port, options={"grpc.max_receive_message_length": -1})
         self._watching: list[Any] = []
 
     def get(self, key: bytes) -> Any:  # noqa: ANN401 - awaited, and of no interest

@@ -33,16 +33,22 @@ class Loop(Protocol):
 
 
 class Client(Protocol):
-    """
-    A client that is measured. What it cannot do it is not asked for: the table of cases says who can do what.
+    """A client that is measured. What it cannot do it is not asked for: the table of cases says who can do what."""
 
-    :ivar port: etcd's.
-    :ivar keeps_leases: whether it keeps its leases alive by itself; otherwise :meth:`keep` is called for each in time.
-    """
+    @property
+    def loop(self) -> Loop:
+        """How it waits."""
+        ...
 
-    loop: Loop
-    port: int
-    keeps_leases: bool
+    @property
+    def port(self) -> int:
+        """That of etcd."""
+        ...
+
+    @property
+    def keeps_leases(self) -> bool:
+        """Whether it keeps its leases alive by itself; otherwise :meth:`keep` is called for each in time."""
+        ...
 
     def get(self, key: bytes) -> Awaitable[object]:
         """Read a key."""

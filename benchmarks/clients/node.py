@@ -10,9 +10,9 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
+from benchmarks.clients.client import Client
 from benchmarks.clients.loops import ReactorLoop
 from benchmarks.clients.scenarios import KEYS, Figures, Ready, closed_loop, key_of
-from benchmarks.clients.client import Client
 from benchmarks.measuring import MICROSECOND, MILLISECOND, percentile
 from twisted_etcd import ETCD_SERVICE, EtcdGetReq, Message, MessageService, Node, Request, handles
 
@@ -46,7 +46,10 @@ class Echoer(MessageService):
 class ClientInReactor(Client, Protocol):
     """A client with a service that answers ``EtcdGetReq``, for a node."""
 
-    loop: ReactorLoop
+    @property
+    def loop(self) -> ReactorLoop:
+        """The reactor."""
+        ...
 
     def service(self) -> MessageService:
         """A service by the name of ``EtcdService``."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.clients.client import OnEvents
 from benchmarks.clients.loops import ReactorLoop
+from benchmarks.clients.scenarios import Figures, Ready
 from twisted_etcd import EtcdClient, EtcdService, Lease, MessageService, WatchBatch, compare, op
-from twisted.internet.defer import Deferred
 
 
 class Ours:
@@ -81,4 +81,14 @@ class Ours:
 
     async def close(self) -> None:
         """See the protocol."""
-        await cast("Deferred[None]", self.client.stopService())
+        await self.client.stopService()
+
+
+async def revision(client: Ours, _: Ready) -> Figures:
+    """The store's, as it is now."""
+    answer = await client.client.get("revision", count_only=True)
+    return {"revision": float(answer.header.revision)}
+
+
+#: By name, beside those of :mod:`benchmarks.clients.scenarios`: what the process that writes is asked for.
+WRITER_SCENARIOS = {"revision": revision}

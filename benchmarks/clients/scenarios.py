@@ -241,12 +241,12 @@ async def watch_live(client: Client, ready: Ready, *, prefix: str, events: int) 
     return arrivals.figures(watch.stop())
 
 
-async def watch_replay(client: Client, _: Ready, *, prefix: str, events: int) -> Figures:
+async def watch_replay(client: Client, _: Ready, *, prefix: str, events: int, start_revision: int) -> Figures:
     """Events that are past, into one watch."""
     arrivals = _Arrivals(client, events)
     watch = Stopwatch()
     began = time.perf_counter()
-    await client.watch(prefix.encode(), arrivals.came, prefix=True, start_revision=1)
+    await client.watch(prefix.encode(), arrivals.came, prefix=True, start_revision=start_revision)
     await arrivals.all_there.wait()
     lasted = time.perf_counter() - began
     # From the request on, since they may all come with its answer.
@@ -293,7 +293,8 @@ async def keepalive(client: Client, _: Ready, *, leases: int, ttl: int, span: fl
     async def grant(_number: int) -> None:
         granted.append(await client.grant(ttl))
 
-    await repeat(client, grant, leases, _SIDE_BY_SIDE)
+    # Those that are kept meanwhile can be granted one after the other, which leaves no connections that nobody needs.
+    await repeat(client, grant, leases, 1 if client.keeps_leases else _SIDE_BY_SIDE)
 
     async def keep_all() -> None:
         parts = [granted[first : first + 100] for first in range(0, leases, 100)]
