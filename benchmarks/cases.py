@@ -130,7 +130,8 @@ CASES: tuple[Case, ...] = (
         what="100,000 keys, by pages of 1,000 where the client can",
         do="scan",
         metrics=(Metric("time", "ms"), Metric("cpu", "ms")),
-        clients=_ALL,
+        # etcd-client-py takes no limit, and no answer over 4 MiB.
+        clients=(OURS, "aetcd", "etcd3gw"),
         full={"keys": 100_000, "times": 2},
         quick={"keys": 20_000, "times": 1},
         filled=100_000,
