@@ -13,21 +13,25 @@ from benchmarks.cases import CASES
 from benchmarks.environment import environment_file, installed_peers, read_environment
 from benchmarks.rows import read_rows
 from tests.etcds import ONE_VERSION
-from tests.programs import Program
+from tests.programs import Program, Run
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ("-m", "benchmarks")
 
 
-def bench(*given: str) -> Program:
-    return Program((*COMMAND, *given), ROOT, {})
+#: All but one that takes long.
+EACH = [case.name for case in CASES if case.name != "scan-100000"]
+
+
+def bench(run: Run, *given: str) -> Program:
+    return run(*COMMAND, *given, directory=ROOT)
 
 
 @ONE_VERSION
 @ensureDeferred
-async def test_a_quick_case_leaves_its_rows_in_a_file(etcd_binary: Path, tmp_path: Path) -> None:
+async def test_a_quick_case_leaves_its_rows_in_a_file(run: Run, etcd_binary: Path, tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
-    program = bench("--quick", "--case", "get-1", "--json", str(file), "--etcd", str(etcd_binary))
+    program = bench(run, "--quick", "--case", "get-1", "--json", str(file), "--etcd", str(etcd_binary))
     assert await program.ended() == 0, program.story("failed")
     assert sum("get-1: round 1 of 1: ours" in line for line in program.errors) == QUICK_ROUNDS
     rows = read_rows(file)
@@ -44,21 +48,25 @@ async def test_a_quick_case_leaves_its_rows_in_a_file(etcd_binary: Path, tmp_pat
     assert read_environment(environment_file(file))[0] in program.text
 
 
+@pytest.mark.parametrize(
+    "names", [EACH[first : first + 5] for first in range(0, len(EACH), 5)], ids=lambda names: names[0]
+)
 @ONE_VERSION
 @ensureDeferred
-async def test_every_case_can_be_done_by_us(etcd_binary: Path, tmp_path: Path) -> None:
+async def test_every_case_can_be_done_by_us(names: list[str], run: Run, etcd_binary: Path, tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
-    slow = {"memory", "scan-100000"}
-    only = [part for case in CASES if case.name not in slow for part in ("--case", case.name)]
-    program = bench("--quick", "--clients", "ours", "--json", str(file), "--etcd", str(etcd_binary), *only)
+    only = [part for name in names for part in ("--case", name)]
+    program = bench(run, "--quick", "--clients", "ours", "--json", str(file), "--etcd", str(etcd_binary), *only)
     assert await program.ended() == 0, program.story("failed")
-    assert [row for row in read_rows(file) if row["ours"] is None] == []
+    rows = read_rows(file)
+    assert list(dict.fromkeys(row["case"] for row in rows)) == names
+    assert [row for row in rows if row["ours"] is None] == []
 
 
 @ONE_VERSION
 @ensureDeferred
-async def test_ctrl_c_ends_it_and_all_that_it_has_started(etcd_binary: Path) -> None:
-    program = bench("--case", "get-1", "--clients", "ours", "--rounds", "1000", "--etcd", str(etcd_binary))
+async def test_ctrl_c_ends_it_and_all_that_it_has_started(run: Run, etcd_binary: Path) -> None:
+    program = bench(run, "--case", "get-1", "--clients", "ours", "--rounds", "1000", "--etcd", str(etcd_binary))
     await program.line("round 1 of 1000")
     program.send(signal.SIGINT)
     assert await program.ended() == 130, program.story("was not interrupted")
@@ -66,16 +74,16 @@ async def test_ctrl_c_ends_it_and_all_that_it_has_started(etcd_binary: Path) -> 
 
 
 @ensureDeferred
-async def test_a_case_that_there_is_not_is_named_beside_those_that_there_are() -> None:
-    program = bench("--case", "get-2")
+async def test_a_case_that_there_is_not_is_named_beside_those_that_there_are(run: Run) -> None:
+    program = bench(run, "--case", "get-2")
     assert await program.ended() == 2
     assert "invalid choice: 'get-2'" in program.text
     assert "get-16" in program.text
 
 
 @ensureDeferred
-async def test_cases_are_listed_with_a_line_each() -> None:
-    program = bench("--list")
+async def test_cases_are_listed_with_a_line_each(run: Run) -> None:
+    program = bench(run, "--list")
     await program.end_well()
     assert [line.split()[0] for line in program.lines] == [case.name for case in CASES]
 
@@ -94,7 +102,7 @@ def test_a_bad_argument_is_told(given: list[str], why: str, capsys: pytest.Captu
 
 
 @ensureDeferred
-async def test_an_etcd_that_is_not_there_is_told_in_a_line() -> None:
-    program = bench("--etcd", "/nowhere/etcd")
+async def test_an_etcd_that_is_not_there_is_told_in_a_line(run: Run) -> None:
+    program = bench(run, "--etcd", "/nowhere/etcd")
     assert await program.ended() == 1
     assert program.lines[0].startswith("error: the etcd program /nowhere/etcd cannot be run")

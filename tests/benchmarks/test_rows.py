@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cases import CASES, Case
-from benchmarks.rows import Outcome, ratio, read_rows, rows_of, write_rows
+from benchmarks.rows import Figures, Outcome, ratio, read_rows, rows_of, write_rows
 
 GET: Case = next(case for case in CASES if case.name == "get-64")
 
@@ -15,12 +15,12 @@ def figures(rate: float) -> dict[str, float | None]:
 
 
 def test_a_row_has_the_medians_and_the_ratio_to_the_best_peer() -> None:
-    turns = {
+    turns: dict[str, list[Figures]] = {
         "ours": [figures(400.0), figures(500.0), figures(300.0)],
         "aetcd": [figures(100.0), figures(200.0), figures(300.0)],
         "etcd-client-py": [figures(50.0)] * 3,
     }
-    rows = {row["metric"]: row for row in rows_of(Outcome(GET, turns=dict(turns)))}
+    rows = {row["metric"]: row for row in rows_of(Outcome(GET, turns=turns))}
     assert list(rows) == ["p50", "p99", "rate", "cpu"]
     row = rows["rate"]
     assert {name: row[name] for name in ("case", "metric", "unit", "ours", "peers", "ratio")} == {

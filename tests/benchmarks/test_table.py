@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.environment import environment_file, write_environment
 from benchmarks.rows import read_rows, write_rows
-from benchmarks.table import markdown, number, plain
+from benchmarks.table import DASH, markdown, number, plain
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results.json"
@@ -18,8 +18,9 @@ BEGIN, END = "<!-- python -m benchmarks.table benchmarks/results.json -->\n", "<
 
 def table_of(file: Path) -> str:
     """What ``python -m benchmarks.table`` prints."""
-    command = [sys.executable, "-m", "benchmarks.table", file]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60).stdout
+    command = [sys.executable, "-m", "benchmarks.table", str(file)]
+    finished = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60)
+    return finished.stdout
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_a_failure_and_a_client_that_is_not_installed_are_no_dash(row: dict[str,
 
 def test_who_cannot_do_a_case_has_a_dash(row: dict[str, Any]) -> None:
     row |= {"peers": {}, "ratio": None, "failed": {}, "absent": {}, "case": "message-64"}
-    assert markdown([row], []).splitlines()[-1] == "| message-64 | p50 (ms) | 0.5 | – | – | – | – |  |"
+    assert markdown([row], []).splitlines()[-1] == f"| message-64 | p50 (ms) | 0.5{f' | {DASH}' * 4} |  |"
 
 
 def test_the_terminal_shows_how_far_the_rounds_lay_apart_and_why_somebody_failed(row: dict[str, Any]) -> None:
