@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.clients.etcd3gw_client import Etcd3gw
-from benchmarks.clients.loops import ReactorLoop
+from benchmarks.clients.reactor_loop import ReactorLoop
 from twisted_etcd import ETCD_SERVICE, EtcdGetReq, EtcdGetResp, MessageService, handles
 
 

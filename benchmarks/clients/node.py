@@ -11,7 +11,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from benchmarks.clients.client import Client
-from benchmarks.clients.loops import ReactorLoop
+from benchmarks.clients.reactor_loop import ReactorLoop
 from benchmarks.clients.scenarios import KEYS, Figures, Ready, closed_loop, key_of
 from benchmarks.measuring import MICROSECOND, MILLISECOND, percentile
 from twisted_etcd import ETCD_SERVICE, EtcdGetReq, Message, MessageService, Node, Request, handles

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.clients.client import OnEvents
-from benchmarks.clients.loops import ReactorLoop
+from benchmarks.clients.reactor_loop import ReactorLoop
 from benchmarks.clients.scenarios import Figures, Ready
 from twisted_etcd import EtcdClient, EtcdService, Lease, MessageService, WatchBatch, compare, op
 

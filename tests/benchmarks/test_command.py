@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pytest_twisted import ensureDeferred
 
-from benchmarks.__main__ import QUICK_ROUNDS, arguments
+from benchmarks.__main__ import QUICK_ROUNDS, arguments, settings_of
 from benchmarks.cases import CASES
 from benchmarks.environment import environment_file, installed_peers, read_environment
 from benchmarks.rows import read_rows
@@ -106,3 +106,12 @@ async def test_an_etcd_that_is_not_there_is_told_in_a_line(run: Run) -> None:
     program = bench(run, "--etcd", "/nowhere/etcd")
     assert await program.ended() == 1
     assert program.lines[0].startswith("error: the etcd program /nowhere/etcd cannot be run")
+
+
+def test_a_peer_that_is_not_installed_is_absent_and_one_that_was_not_named_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("benchmarks.__main__.installed_peers", lambda: ["aetcd"])
+    settings = settings_of(arguments(["--clients", "ours,aetcd,etcd3gw"]))
+    assert settings.clients == ["ours", "aetcd"]
+    assert settings.absent == {"etcd-client-py": "left out", "etcd3gw": "not installed"}
