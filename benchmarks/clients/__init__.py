@@ -1,0 +1,1 @@
+"""What is measured: a module for each client, imported in a process of its own alone."""
