@@ -34,13 +34,19 @@ def describe(etcd_version: str, cases: Sequence[Case], *, rounds: int, quick: bo
     lines = [
         f"Measured on {time.strftime('%Y-%m-%d')}, {_machine()}.",
         f"{platform.python_implementation()} {platform.python_version()}, etcd {etcd_version}, {', '.join(versions)}.",
-        f"Medians of {rounds} round{'s' if rounds > 1 else ''}, clients in turns.",
+        f"Medians of {rounds} round{'s' if rounds > 1 else ''}{_once(cases, rounds)}, clients in turns.",
         f"All on one machine, over loopback, etcd {'with' if fsync else 'without'} fsync.",
     ]
     smaller = [f"{case.name} with {text}" for case in cases if quick and (text := case.smaller())]
     if smaller:
         lines.append(f"A quick run: short spans, and {'; '.join(smaller)}.")
     return lines
+
+
+def _once(cases: Sequence[Case], rounds: int) -> str:
+    """The cases that have one round where others have several."""
+    once = [case.name for case in cases if rounds > 1 and case.rounds == 1]
+    return f", {' and '.join(once)} once" if once else ""
 
 
 def _machine() -> str:
