@@ -43,6 +43,7 @@ class Case:
     :ivar filled: whether the keys below the prefix are written before, as many as ``keys`` says.
     :ivar fed: parameters of what another process writes while a client watches, or, where ``past``, before.
     :ivar fed_quick: those that are different in a quick run.
+    :ivar feeder: the scenario of that process.
     :ivar fresh: whether each turn has a process of its own.
     :ivar rounds: the most that there are, where one is enough.
     :ivar kinds: the worker of a client, where it is another than usual.
@@ -60,6 +61,7 @@ class Case:
     filled: int = 0
     fed: Mapping[str, Any] = field(default_factory=dict)
     fed_quick: Mapping[str, Any] = field(default_factory=dict)
+    feeder: str = "feed"
     past: bool = False
     fresh: bool = False
     rounds: int | None = None
@@ -147,8 +149,20 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         name="watch-delay",
-        what="from a put to its event, one watcher, the same client doing both",
+        what="from a put to its event, one watcher, as another process writes a put every 2 ms",
         do="watch_delay",
+        metrics=(_P50, _P99),
+        clients=_ALL,
+        full={"events": 1_000},
+        quick={"events": 200},
+        fed={"events": 1_000, "pause": 0.002},
+        fed_quick={"events": 200},
+        feeder="feed_slowly",
+    ),
+    Case(
+        name="put-event",
+        what="from a put until its answer and its event are there, the same client doing both",
+        do="put_event",
         metrics=(_P50, _P99),
         clients=_ALL,
         full=_SPAN,
@@ -202,12 +216,14 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         name="watches-10000",
-        what="creation of 10,000 watches on distinct keys: time, memory of the client for each, connections",
+        what="creation of 10,000 watches on distinct keys: time, memory of the client for each, connections; ours on "
+        "one WebSocket alone (own_streams=0)",
         do="watch_creation",
         metrics=(Metric("time", "s"), Metric("memory", "KiB"), Metric("connections", "")),
         clients=_ASYNCHRONOUS,
         full={"watches": 10_000},
         quick={"watches": 1_000},
+        kinds={OURS: "ours-on-one-websocket"},
         fresh=True,
     ),
     Case(

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from twisted_etcd.embedded.process import ProcessReactor
 
-Figures = dict[str, float | None]
+Figures = dict[str, Any]
 
 #: Bytes of its standard error that are kept for the report of a failure.
 _KEPT = 4000

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from twisted.internet.defer import Deferred, gatherResults
 
 from benchmarks.cases import Case
+from benchmarks.measuring import delay_figures
 from benchmarks.processes import Figures, Worker, WorkerFailed
 from benchmarks.rows import Outcome
 
@@ -103,7 +104,7 @@ class Turns:
         if case.past:
             before = await self._write("revision", {})
             self._past_revision = int(before["revision"] or 0) + 1
-            await self._write("feed", {"prefix": prefix, **case.feed(quick=self._settings.quick)})
+            await self._write(case.feeder, {"prefix": prefix, **case.feed(quick=self._settings.quick)})
 
     def _write(self, do: str, parameters: Mapping[str, object]) -> Deferred[Figures]:
         if self._writer is None or not self._writer.running:
@@ -124,19 +125,22 @@ class Turns:
         writing: list[Deferred[Figures | None]] = []
 
         def ready() -> None:
-            feeding = self._write("feed", {"prefix": parameters["prefix"], **case.feed(quick=self._settings.quick)})
+            feeding = self._write(
+                case.feeder, {"prefix": parameters["prefix"], **case.feed(quick=self._settings.quick)}
+            )
             writing.append(
                 feeding.addErrback(lambda failure: worker.fail(f"who writes for it failed: {failure.value}"))
             )
 
         try:
-            return await worker.ask(command, case.limit, ready)
+            figures = await worker.ask(command, case.limit, ready)
         finally:
             # The one who writes is asked for one thing at a time.
-            for each in writing:
-                await each
+            written = [await each for each in writing]
             if case.fresh:
                 await worker.end()
+        sent = [each["sent"] for each in written if each and "sent" in each]
+        return delay_figures(sent[0], figures["arrived"]) if sent else figures
 
     def _worker(self, case: Case, client: str) -> Worker:
         kind = case.kinds.get(client, client)

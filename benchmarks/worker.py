@@ -119,6 +119,12 @@ def _ours(conversation: Conversation) -> None:
     run_in_reactor(conversation, Ours)
 
 
+def _ours_on_one_websocket(conversation: Conversation) -> None:
+    from benchmarks.clients.ours import OursOnOneWebSocket  # noqa: PLC0415
+
+    run_in_reactor(conversation, OursOnOneWebSocket)
+
+
 def _aetcd(conversation: Conversation) -> None:
     from benchmarks.clients.aetcd_client import connect  # noqa: PLC0415
 
@@ -145,6 +151,7 @@ def _etcd3gw_in_reactor(conversation: Conversation) -> None:
 
 KINDS: Mapping[str, Callable[[Conversation], None]] = {
     "ours": _ours,
+    "ours-on-one-websocket": _ours_on_one_websocket,
     "aetcd": _aetcd,
     "etcd-client-py": _etcd_client_py,
     "etcd3gw": _etcd3gw,

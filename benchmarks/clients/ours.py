@@ -10,17 +10,19 @@ from benchmarks.clients.client import OnEvents
 from benchmarks.clients.reactor_loop import ReactorLoop
 from benchmarks.clients.scenarios import Figures, Ready
 from twisted_etcd import EtcdClient, EtcdService, Lease, MessageService, WatchBatch, compare, op
+from twisted_etcd.client.carriers import OWN_STREAMS
 
 
 class Ours:
     """An ``EtcdClient`` as it comes."""
 
     keeps_leases = True
+    own_streams = OWN_STREAMS
 
     def __init__(self, reactor: Any, endpoint: str) -> None:  # noqa: ANN401 - any of Twisted's
         self.loop = ReactorLoop(reactor)
         self.port = urlsplit(endpoint).port or 0
-        self.client = EtcdClient(reactor, endpoint, revoke_leases=False)
+        self.client = EtcdClient(reactor, endpoint, revoke_leases=False, own_streams=self.own_streams)
 
     def get(self, key: bytes) -> Any:  # noqa: ANN401 - awaited, and of no interest
         """See the protocol."""
@@ -82,6 +84,12 @@ class Ours:
     async def close(self) -> None:
         """See the protocol."""
         await self.client.stopService()
+
+
+class OursOnOneWebSocket(Ours):
+    """One whose watches all share a connection from the first one on."""
+
+    own_streams = 0
 
 
 async def revision(client: Ours, _: Ready) -> Figures:

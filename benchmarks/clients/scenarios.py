@@ -26,7 +26,8 @@ from benchmarks.measuring import (
     resident_bytes,
 )
 
-Figures = dict[str, float | None]
+#: By the names of metrics; two scenarios give times, of which another part makes a metric.
+Figures = dict[str, Any]
 #: Says that somebody else may write now.
 Ready = Callable[[], None]
 Operation = Callable[[int], Awaitable[object]]
@@ -180,6 +181,20 @@ async def feed(client: Client, _: Ready, *, prefix: str, keys: int, events: int,
     return {}
 
 
+async def feed_slowly(client: Client, _: Ready, *, prefix: str, events: int, pause: float) -> Figures:
+    """
+    Write one key over and over, for somebody who watches it: ``sent`` are the times.
+
+    :param pause: seconds between two puts.
+    """
+    sent = []
+    for _number in range(events):
+        await client.loop.sleep(pause)
+        sent.append(time.perf_counter())
+        await client.put(key_of(prefix, 0), VALUE)
+    return {"sent": sent}
+
+
 class _Arrivals:
     """
     Counts events until all have come.
@@ -212,8 +227,24 @@ class _Arrivals:
         return {"rate": rate, "cpu": used.cpu / self.count / MICROSECOND}
 
 
-async def watch_delay(client: Client, _: Ready, *, prefix: str, span: float, warm_up: float) -> Figures:
-    """From a put to its event, one after the other, the same client doing both."""
+async def watch_delay(client: Client, ready: Ready, *, prefix: str, events: int) -> Figures:
+    """Events into one watch, as somebody else writes them: ``arrived`` are the times."""
+    arrived: list[float] = []
+    all_there = client.loop.signal()
+
+    def came(count: int) -> None:
+        arrived.extend([time.perf_counter()] * count)
+        if len(arrived) >= events:
+            all_there.fire()
+
+    await client.watch(key_of(prefix, 0), came)
+    ready()
+    await all_there.wait()
+    return {"arrived": arrived}
+
+
+async def put_event(client: Client, _: Ready, *, prefix: str, span: float, warm_up: float) -> Figures:
+    """From a put until its answer and its event are there, one after the other, the same client doing both."""
     name = key_of(prefix, 0)
     signals = [client.loop.signal()]
     await client.watch(name, lambda _count: signals[-1].fire())
@@ -327,6 +358,7 @@ Scenario = Callable[..., Coroutine[Any, Any, Figures]]
 SCENARIOS: dict[str, Scenario] = {
     "fill": fill,
     "feed": feed,
+    "feed_slowly": feed_slowly,
     "get": get,
     "put": put,
     "transaction": transaction,
@@ -334,6 +366,7 @@ SCENARIOS: dict[str, Scenario] = {
     "scan": scan,
     "memory": memory,
     "watch_delay": watch_delay,
+    "put_event": put_event,
     "watch_live": watch_live,
     "watch_replay": watch_replay,
     "watchers": watchers,

@@ -8,6 +8,7 @@ import pytest
 from benchmarks.measuring import (
     Stopwatch,
     connections_to,
+    delay_figures,
     established,
     latency_figures,
     median,
@@ -73,3 +74,10 @@ def test_an_open_connection_is_counted_once_at_its_clients_end() -> None:
             pytest.skip("the system does not tell as Linux does")
         with socket.create_connection(("127.0.0.1", port)):
             assert (before, connections_to(port)) == (0, 1)
+
+
+def test_delays_are_those_of_each_event_without_the_first_tenth() -> None:
+    sent = [float(number) for number in range(20)]
+    arrived = [each + (9.0 if each < 2 else 0.001 if each < 19 else 0.003) for each in sent]
+    figures = delay_figures(sent, arrived)
+    assert figures == {"p50": pytest.approx(1), "p99": pytest.approx(3)}

@@ -174,11 +174,11 @@ class Batcher(Generic[RequestT, ResponseT]):
         member: _Member[RequestT, ResponseT] = _Member(self, request, size, timeout, now + timeout)
         self._open.add(member)
         self._queue.put(member)
-        if not self._held_back and self._end_of_turn is None and self._how_many(now):
-            if self._under_way or self._in_company:
-                self._end_of_turn = self._clock.callLater(0, self._turn_is_over)
-            else:
+        if not self._held_back and self._end_of_turn is None:
+            if not (self._under_way or self._in_company):
                 self._send_what_waits(now)
+            elif self._how_many(now):
+                self._end_of_turn = self._clock.callLater(0, self._turn_is_over)
         if member.batch is None:
             soon = self._timer_at <= now + PATIENCE
             self._look_again(member.deadline if soon else min(member.deadline, self._next_lane(now)), now)
@@ -212,6 +212,8 @@ class Batcher(Generic[RequestT, ResponseT]):
     def _how_many(self, now: float) -> int:
         """How many of those that wait go into the next batch; 0 where they go on waiting."""
         waiting = len(self._queue)
+        if not waiting:
+            return 0
         lanes, operations = LANES, waiting
         for batch in self._under_way:
             if now < batch.holds_until:

@@ -56,6 +56,7 @@ from twisted_etcd.schema.kv import (
     CompactionResponse,
     Compare,
     DeleteRangeResponse,
+    PutRequest,
     PutResponse,
     RangeRequest,
     RangeResponse,
@@ -285,7 +286,11 @@ class EtcdClient(Service):
             one key that may do so are applied in the order in which they were asked for.
         :param options: see :class:`~twisted_etcd.client.kv.PutOptions`.
         """
-        request = put_request(key, value, **options)
+        request = (
+            put_request(key, value, **options)
+            if options
+            else PutRequest(key=to_bytes(key), value=to_bytes(value, "value"))
+        )
         if not self._may_ask(rpcs.PUT, timeout):
             return fail(_stopped_before(rpcs.PUT))
         if not batch or not self.batch:

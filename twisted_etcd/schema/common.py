@@ -15,7 +15,9 @@ from typing import ClassVar
 from twisted_etcd.discreet import Discreet
 
 
-class Message(Discreet, frozen=True, omit_defaults=True):
+# gc=False: what they refer to is made before them and cannot refer back, so that the collector need not look at them,
+# of which an answer, or many callers at a time, can have many thousands.
+class Message(Discreet, frozen=True, omit_defaults=True, gc=False):
     """
     The base of all messages: immutable, hashable, compared by content.
 
@@ -59,8 +61,7 @@ class OpenProtoEnum(ProtoEnum):
         return member
 
 
-# gc=False here and in KeyValue: they refer to nothing that could refer back, and an answer can hold many thousands.
-class ResponseHeader(Message, frozen=True, kw_only=True, gc=False):
+class ResponseHeader(Message, frozen=True, kw_only=True):
     """
     Who answered, and at which point of the cluster's history.
 

@@ -7,7 +7,7 @@ from twisted_etcd.schema.common import Message, OpenProtoEnum, ProtoEnum, Respon
 # --- what is stored -------------------------------------------------------------------------------------------------
 
 
-class KeyValue(Message, frozen=True, kw_only=True, gc=False):
+class KeyValue(Message, frozen=True, kw_only=True):
     """
     A key as it was at one revision.
 
@@ -34,7 +34,7 @@ class EventType(OpenProtoEnum):
     DELETE = "DELETE"
 
 
-class Event(Message, frozen=True, gc=False):
+class Event(Message, frozen=True):
     """
     One change of one key.
 

@@ -13,7 +13,7 @@ class FilterType(ProtoEnum):
     NODELETE = "NODELETE"
 
 
-class WatchCreateRequest(Message, frozen=True, kw_only=True, gc=False):
+class WatchCreateRequest(Message, frozen=True, kw_only=True):
     r"""
     Begin a watch on a key or a range of keys.
 
