@@ -79,12 +79,14 @@ async def test_etcd_service_itself_takes_messages_while_etcd_is_late(
 
 @ensureDeferred
 async def test_a_hundred_gets_take_one_delay_together(
-    late_world: World, late_etcd: LateEtcd, world: World, prefix: str
+    late_etcd: LateEtcd, make_world: MakeWorld, world: World, prefix: str
 ) -> None:
+    # Each a request of its own, so that there are as many answers.
+    late_world = await make_world(late_etcd.proxy.endpoint, client={"batch": False})
     await world.caller.ask(EtcdSetReq(prefix + "k", "v"))
     getting = [late_world.caller.call(ETCD_SERVICE, EtcdGetReq(prefix + "k")) for _ in range(100)]
-    # etcd has been asked for all of them, the first one alone, before any answer is let through
-    await late_etcd.until_it_holds(4)
+    # etcd has been asked, and has answered, a hundred times before the first answer is let through
+    await late_etcd.until_it_holds(100)
     assert late_etcd.proxy.answers == 0
     late_etcd.half_a_second_passes()
     answers = await soon(gatherResults(getting))
