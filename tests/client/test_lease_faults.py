@@ -64,7 +64,7 @@ async def test_a_grant_that_is_cut_at_any_stage_ends_with_the_one_lease_that_the
         known = await holder.lease_grant(60)
         count += proxy.answers
         await holder.lease_revoke(known.ID)
-    proxy.reset()
+    await proxy.reset()
     proxy.cut_after(count, direction)
     connected = [proxy.next_connection()]
     granting: Deferred[Any] = getattr(holder, method)(60)

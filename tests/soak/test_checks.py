@@ -99,6 +99,23 @@ def test_half_of_a_transaction_is_found() -> None:
         ledger.acknowledged(5, A, B)
 
 
+def test_puts_that_share_a_revision_are_each_found_in_it() -> None:
+    ledger = Ledger()
+    ledger.acknowledged(5, A, in_company=True)
+    ledger.acknowledged(5, B, in_company=True)
+    assert ledger.missing == 2
+    ledger.happened(5, (A, B))
+    ledger.acknowledged(5, A, in_company=True)
+    assert (ledger.missing, ledger.checked) == (0, 3)
+
+
+def test_a_put_that_is_not_in_its_revision_is_told_whoever_shares_that() -> None:
+    ledger = Ledger()
+    ledger.happened(5, (A,))
+    with pytest.raises(Broken):
+        ledger.acknowledged(5, B, in_company=True)
+
+
 def test_a_refused_write_that_was_applied_is_found_whichever_comes_first() -> None:
     first, last = Ledger(), Ledger()
     first.refused("1")

@@ -164,7 +164,8 @@ class Worker:
 
     def _wrote(self, operation: Operation, effect: Write | Swap, revision: int) -> None:
         self._all.registers.done(operation, effect)
-        self._all.ledger.acknowledged(revision, Fact(operation.key, effect.value))
+        in_company = isinstance(effect, Write)
+        self._all.ledger.acknowledged(revision, Fact(operation.key, effect.value), in_company=in_company)
 
     def _failed(self, operation: Operation, value: str | None, error: Exception) -> None:
         if not _is_certain(error):
