@@ -148,8 +148,10 @@ class Watcher:
                 if error.compact_revision > self._compacted_to():
                     message = f"{self.name} ended with {error!r}, and only {self._compacted_to()} was compacted"
                     raise Broken(message) from error
-                expectation.skip_to(error.compact_revision)
-                watch = self._watch = self._make(error.compact_revision)
+                # Of the very revision to which its history is compacted, etcd may have forgotten deletions.
+                first = error.compact_revision + 1
+                expectation.skip_to(first)
+                watch = self._watch = self._make(first)
             else:
                 return
 
