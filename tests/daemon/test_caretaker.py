@@ -16,7 +16,7 @@ from twisted_etcd.backoff import FIRST_BACKOFF
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.config.configuration import ChangeType
 from twisted_etcd.daemon.caretaker import CARETAKER, Caretaker
-from twisted_etcd.daemon.settings import EtcdSettings, RegisterSettings, Settings
+from twisted_etcd.daemon.settings import RegisterSettings, Settings
 from twisted_etcd.errors import (
     AuthenticationFailed,
     Compacted,
@@ -41,6 +41,7 @@ from twisted_etcd.services.messages import (
     EtcdServiceRegisterResp,
     EtcdWatchEndedMsg,
 )
+from twisted_etcd.settings.etcd import EtcdSettings
 
 ValueT = TypeVar("ValueT")
 Outcome = Exception | None

@@ -4,15 +4,14 @@ from pathlib import Path
 
 from twisted_etcd.daemon.description import describe
 from twisted_etcd.daemon.settings import (
-    AuthSettings,
     EmbeddedSettings,
-    EtcdSettings,
     HostSettings,
     RegisterSettings,
     Settings,
 )
 from twisted_etcd.gateway.endpoints import parse_endpoints
 from twisted_etcd.gateway.tls import TLSSettings
+from twisted_etcd.settings.etcd import AuthSettings, EtcdSettings
 
 
 def test_the_defaults_are_filled_in() -> None:

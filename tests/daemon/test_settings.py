@@ -7,9 +7,7 @@ import pytest
 import trustme
 
 from twisted_etcd.daemon.settings import (
-    AuthSettings,
     EmbeddedSettings,
-    EtcdSettings,
     HostSettings,
     NodeSettings,
     RegisterSettings,
@@ -19,6 +17,7 @@ from twisted_etcd.daemon.settings import (
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.endpoints import parse_endpoints
 from twisted_etcd.gateway.tls import TLSSettings
+from twisted_etcd.settings.etcd import AuthSettings, EtcdSettings
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "etcdservice.yaml"
 

@@ -36,8 +36,10 @@ ARROWS: Mapping[str, frozenset[str]] = {
     # Runs an etcd process and talks to none.
     "embedded": BASE - {"keys"},
     "services": BEHIND_SERVICES,
-    "endpoints": CLIENT | {"recipes", "registry"},
-    "daemon": BEHIND_SERVICES | {"services", "embedded", "endpoints"},
+    # What a file says of etcd: the daemon reads it, and so do endpoint strings that name a file.
+    "settings": CLIENT | {"recipes", "registry", "config"},
+    "endpoints": CLIENT | {"recipes", "registry", "config", "settings"},
+    "daemon": BEHIND_SERVICES | {"services", "embedded", "settings", "endpoints"},
     "testing": CLIENT | {"embedded"},
     # The package's own __init__ hands on the public names. Not the daemon's: its tap imports the reactor. Not the
     # testing room's: that one may need what only tests have installed.
@@ -59,6 +61,7 @@ STRANGERS: Mapping[str, tuple[str, ...]] = {
     "config": HTTP,
     "messaging": HTTP,
     "services": HTTP,
+    "settings": HTTP,
     # These serve HTTP, or ask for it, with Twisted's own.
     "endpoints": PARSERS,
     "daemon": PARSERS,

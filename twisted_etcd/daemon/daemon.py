@@ -13,7 +13,6 @@ from twisted.internet.interfaces import IReactorProcess
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.daemon.caretaker import CARETAKER, Caretaker
 from twisted_etcd.daemon.settings import Settings
 from twisted_etcd.embedded.process import EmbeddedEtcd, ProcessReactor
@@ -26,6 +25,7 @@ from twisted_etcd.messaging.node import Node
 from twisted_etcd.messaging.service import MessageService
 from twisted_etcd.services.etcd import EtcdService
 from twisted_etcd.services.messages import ETCD_SERVICE
+from twisted_etcd.settings.etcd import make_client
 
 
 class IDaemonReactor(IGatewayReactor, IReactorProcess):
@@ -46,17 +46,7 @@ def make_node(
     :param hosted: people's own services.
     """
     etcd = settings.etcd
-    client = EtcdClient(
-        reactor,
-        endpoints,
-        username=etcd.auth.username if etcd.auth else None,
-        password=etcd.auth.password if etcd.auth else None,
-        tls=etcd.tls,
-        connect_timeout=etcd.connect_timeout,
-        request_timeout=etcd.request_timeout,
-        batch=etcd.batch,
-        auto_sync=etcd.auto_sync_interval,
-    )
+    client = make_client(reactor, etcd, endpoints)
     service = EtcdService(
         client,
         reactor,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from twisted_etcd.daemon.settings import EmbeddedSettings, EtcdSettings, Settings
+from twisted_etcd.daemon.settings import EmbeddedSettings, Settings
 from twisted_etcd.gateway.tls import TLSSettings
+from twisted_etcd.settings.etcd import EtcdSettings
 
 
 def describe(settings: Settings) -> str:

@@ -28,10 +28,10 @@ from typing import Any
 
 import msgspec
 
-from twisted_etcd.daemon.section import unknown
 from twisted_etcd.daemon.settings import HostSettings
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.messaging.service import MessageService
+from twisted_etcd.settings.section import unknown
 
 _PLACE = re.compile(r" - at `(?:key in )?\$([^`]*)`$")
 

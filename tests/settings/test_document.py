@@ -8,9 +8,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twisted_etcd.daemon import document
-from twisted_etcd.daemon.document import Mistakes, Value, read_document
 from twisted_etcd.errors import InvalidSettings
+from twisted_etcd.settings import document
+from twisted_etcd.settings.document import Mistakes, Value, read_document
 
 
 def read(tmp_path: Path, text: str | bytes, **environ: str) -> Value:

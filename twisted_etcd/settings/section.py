@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from twisted_etcd.daemon.document import Mistakes, Value
 from twisted_etcd.errors import InvalidSettings
+from twisted_etcd.settings.document import Mistakes, Value
 
 _T = TypeVar("_T")
 

@@ -1,0 +1,1 @@
+"""Settings files in YAML: read, checked, and what they say of etcd."""
