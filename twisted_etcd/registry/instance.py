@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar
 
@@ -13,6 +14,27 @@ from twisted_etcd.errors import InvalidSettings
 _HIGHEST_PORT = 65535
 
 
+class Status(str, enum.Enum):
+    """What the health checks of an instance say."""
+
+    PASSING = "passing"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class InstanceFormat(str, enum.Enum):
+    """
+    How an instance is written in etcd. All of them are read.
+
+    ``JSON``: our own, with everything. ``GO``: that of etcd's Go package ``naming/endpoints``, with address and
+    metadata. ``ADDRESS``: a bare ``host:port``.
+    """
+
+    JSON = "json"
+    GO = "go"
+    ADDRESS = "address"
+
+
 class Instance(Discreet, frozen=True, kw_only=True):
     """
     Where a service can be reached. Its ``repr`` names the metadata, and shows none of it.
@@ -20,6 +42,7 @@ class Instance(Discreet, frozen=True, kw_only=True):
     :ivar address: the host, a name or an IP address.
     :ivar weight: its share of the calls, against the other instances' weights.
     :ivar id: what tells it from the others; ``address:port`` unless it has a name of its own.
+    :ivar status: what its health checks say, where they are shown; ``msgspec.UNSET`` where not.
     """
 
     secret_fields: ClassVar[frozenset[str]] = frozenset({"metadata"})
@@ -30,6 +53,7 @@ class Instance(Discreet, frozen=True, kw_only=True):
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     weight: int = 1
     id: str = ""
+    status: Status | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -42,9 +66,10 @@ class Instance(Discreet, frozen=True, kw_only=True):
         return f"{host}:{self.port}"
 
 
-class _GoEndpoint(msgspec.Struct):
+class _GoEndpoint(msgspec.Struct, kw_only=True):
     """What etcd's Go package ``naming/endpoints`` writes."""
 
+    op: int = msgspec.field(name="Op", default=0)
     addr: str = msgspec.field(name="Addr")
     metadata: object = msgspec.field(name="Metadata", default=None)
 
@@ -85,9 +110,16 @@ def make_instance(service_address: str, tags: Iterable[str], metadata: Mapping[s
         raise InvalidSettings(msg) from error
 
 
-def encode_instance(instance: Instance) -> bytes:
+def encode_instance(instance: Instance, form: InstanceFormat = InstanceFormat.JSON) -> bytes:
     """Its value in etcd."""
-    return msgspec.json.encode(instance)
+    match form:
+        case InstanceFormat.GO:
+            endpoint = _GoEndpoint(addr=instance.endpoint, metadata=instance.metadata or None)
+            return msgspec.json.encode(endpoint)
+        case InstanceFormat.ADDRESS:
+            return instance.endpoint.encode()
+        case InstanceFormat.JSON:
+            return msgspec.json.encode(instance)
 
 
 def decode_instance(value: bytes) -> Instance:
