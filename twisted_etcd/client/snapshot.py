@@ -231,7 +231,7 @@ class SnapshotDownload:
             written = await self._in_thread(self._file.write, [piece.blob for piece in pieces])
             remaining = pieces[-1].remaining_bytes
             version = version or pieces[-1].version
-            self._tell(written, remaining, pieces)
+            await self._tell(written, remaining, pieces)
         if remaining:
             msg = f"it broke off after {written} of {written + remaining + HASH_LENGTH} bytes: {why}"
             raise _Broken(msg)
@@ -242,12 +242,27 @@ class SnapshotDownload:
             raise _Broken(msg) from spoiled
         return Snapshot(path=str(self._file.path), size=written, sha256=digest, endpoint=str(endpoint), version=version)
 
-    def _tell(self, written: int, remaining: int, pieces: list[SnapshotResponse]) -> None:
-        if self._progress is None:
+    async def _tell(self, written: int, remaining: int, pieces: list[SnapshotResponse]) -> None:
+        progress = self._progress
+        if progress is None:
             return
         # The hash comes in a piece of its own, and is none of what etcd says remains.
         whole = not remaining and len(pieces[-1].blob) == HASH_LENGTH
-        self._progress(written, written if whole else written + remaining + HASH_LENGTH)
+        total = written if whole else written + remaining + HASH_LENGTH
+        # In a turn of its own, so that the caller can end the snapshot from there.
+        told: Deferred[None] = Deferred(lambda _: None if not turn.active() else turn.cancel())
+
+        def tell() -> None:
+            failure = None
+            try:
+                progress(written, total)
+            except Exception:  # noqa: BLE001 - it ends the snapshot
+                failure = Failure()
+            if not told.called:
+                told.callback(None) if failure is None else told.errback(failure)
+
+        turn = self._reactor.callLater(0, tell)
+        await told
 
     def _in_thread(self, doing: Callable[..., ResultT], *args: Any) -> Deferred[ResultT]:  # noqa: ANN401 - as doing has them
         reactor: Any = self._reactor
