@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
 
 from tests.client.conftest import MakeClient
 from tests.etcds import ONE_VERSION, FreshEtcd
@@ -84,13 +85,15 @@ async def test_a_member_that_is_away_is_not_spoken_for_by_another(
     client = make_client(endpoints=etcd_cluster.endpoints)
     away = etcd_cluster.members[0]
     await away.kill()
-    for doing in (
+    await away.proxy.refuse()
+    doings: list[Deferred[Any]] = [
         client.maintenance.status(away.endpoint, timeout=0.5),
         client.maintenance.hash(away.endpoint, timeout=0.5),
         client.maintenance.defragment(away.endpoint, timeout=0.5),
         client.cluster.members(endpoint=away.endpoint, timeout=0.5),
         client.call(rpcs.STATUS, StatusRequest(), endpoint=away.endpoint, timeout=0.5),
-    ):
+    ]
+    for doing in doings:
         with pytest.raises(Unavailable) as raised:
             await soon(doing)
         assert list(raised.value.tried) == [away.endpoint]

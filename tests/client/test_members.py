@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from tests.client.conftest import MakeClient
@@ -24,13 +25,16 @@ from twisted_etcd.errors import (
     MemberNotFound,
     MemberNotLearner,
     NotEnoughStarted,
+    OutcomeUnknown,
     PeerURLExists,
     TooManyLearners,
+    Unavailable,
     UnhealthyCluster,
 )
 from twisted_etcd.schema.cluster import Member
 from twisted_etcd.testing.cluster import EtcdCluster
 from twisted_etcd.testing.fixtures import NewEtcdCluster
+from twisted_etcd.testing.proxy import FaultProxy
 
 #: Nobody listens there.
 NOWHERE, ELSEWHERE = "http://127.0.0.1:1", "http://127.0.0.1:2"
@@ -40,10 +44,9 @@ STRICT = ("--strict-reconfig-check=true",)
 async def patiently(ask: Callable[[], Deferred[Any]], *passing: type[EtcdError]) -> Any:  # noqa: ANN401 - what it gives
     """Ask again while etcd says that it is not so yet."""
     while True:
-        try:
+        with suppress(*passing):
             return await soon(ask())
-        except passing:
-            await deferLater(cast("Any", reactor), 0.1)
+        await deferLater(cast("Any", reactor), 0.1)
 
 
 @ensureDeferred
@@ -127,12 +130,11 @@ async def test_what_would_endanger_the_cluster_is_refused(
 ) -> None:
     cluster = await new_etcd_cluster(extra_args=STRICT)
     client = make_client(endpoints=cluster.endpoints)
-    # Until all have been connected for five seconds etcd takes no change.
-    with pytest.raises(UnhealthyCluster):
-        await soon(client.cluster.member_add(NOWHERE))
     first, second, third = cluster.members
     await third.kill()
     client = make_client(endpoints=[first.endpoint, second.endpoint])
+    # Which the leader has noticed by then.
+    await patiently(lambda: client.put("k", "v"))
     with pytest.raises((UnhealthyCluster, NotEnoughStarted)):
         await soon(client.cluster.member_add(NOWHERE))
     with pytest.raises((UnhealthyCluster, NotEnoughStarted)):
@@ -154,28 +156,48 @@ async def test_the_last_member_stays(new_etcd_cluster: NewEtcdCluster, make_clie
 
 @ensureDeferred
 async def test_a_member_that_is_not_there_is_told_by_name(client: EtcdClient) -> None:
-    for doing in (
+    # All at a time: those of one client wait for each other, since etcd would answer one of them.
+    doings: list[Deferred[Any]] = [
         client.cluster.member_remove(5),
         client.cluster.member_promote(2**64 - 1),
-        client.cluster.member_update(5, NOWHERE),
-    ):
+        client.cluster.member_update(6, NOWHERE),
+        client.cluster.member_remove(7),
+    ]
+    for doing in doings:
         with pytest.raises(MemberNotFound):
             await soon(doing)
 
 
 @ONE_VERSION
+@ensureDeferred
+async def test_a_change_that_waits_for_another_has_its_own_time(proxy: FaultProxy, make_client: MakeClient) -> None:
+    client = make_client(endpoints=proxy.endpoint)
+    proxy.swallow("answers")
+    first = client.cluster.member_remove(5, timeout=1)
+    second, third = client.cluster.member_remove(6, timeout=0.5), client.cluster.member_remove(7)
+    third.cancel()
+    with pytest.raises(OutcomeUnknown):
+        await soon(first)
+    with pytest.raises(Unavailable, match="and was not sent"):
+        await soon(second)
+    with pytest.raises(CancelledError):
+        await third
+    proxy.reset()
+
+
+@ONE_VERSION
 @pytest.mark.parametrize(
-    ("method", "arguments", "options", "kind", "text"),
+    ("method", "given", "kind", "text"),
     [
-        ("members", (), {"linearizable": 1}, TypeError, "linearizable must be True or False, not int"),
-        ("members", (), {"endpoint": "ftp://host"}, InvalidSettings, "has the scheme 'ftp'"),
-        ("member_add", ([],), {}, InvalidSettings, "peer_urls is empty"),
-        ("member_add", (5,), {}, TypeError, "peer_urls must be URLs such as .*, not int"),
-        ("member_add", ([5],), {}, TypeError, "peer_urls must be URLs such as .*, not int"),
-        ("member_add", ("http://h:1",), {"learner": "yes"}, TypeError, "learner must be True or False, not str"),
-        ("member_update", ("5", "http://h:1"), {}, TypeError, "member_id must be an int, not str"),
+        ("members", ((), {"linearizable": 1}), TypeError, "linearizable must be True or False, not int"),
+        ("members", ((), {"endpoint": "ftp://host"}), InvalidSettings, "has the scheme 'ftp'"),
+        ("member_add", (([],), {}), InvalidSettings, "peer_urls is empty"),
+        ("member_add", ((5,), {}), TypeError, "peer_urls must be URLs such as .*, not int"),
+        ("member_add", (([5],), {}), TypeError, "peer_urls must be URLs such as .*, not int"),
+        ("member_add", (("http://h:1",), {"learner": "yes"}), TypeError, "learner must be True or False, not str"),
+        ("member_update", (("5", "http://h:1"), {}), TypeError, "member_id must be an int, not str"),
         *(
-            ("member_update", (5, url), {}, InvalidSettings, "by which no member is reached")
+            ("member_update", ((5, url), {}), InvalidSettings, "by which no member is reached")
             for url in (
                 "host:2380",
                 "foo",
@@ -186,20 +208,16 @@ async def test_a_member_that_is_not_there_is_told_by_name(client: EtcdClient) ->
                 "http://[::1:1",
             )
         ),
-        ("member_update", (5, "http://me:secret@h:1"), {}, InvalidSettings, "one with a user in it"),
-        ("member_remove", (None,), {}, TypeError, "member_id must be an int, not NoneType"),
-        ("member_promote", (True,), {}, TypeError, "member_id must be an int, not bool"),
+        ("member_update", ((5, "http://me:secret@h:1"), {}), InvalidSettings, "one with a user in it"),
+        ("member_remove", ((None,), {}), TypeError, "member_id must be an int, not NoneType"),
+        ("member_promote", ((True,), {}), TypeError, "member_id must be an int, not bool"),
     ],
 )
 @ensureDeferred
 async def test_what_cannot_be_used_is_named_at_once(
-    client: EtcdClient,
-    method: str,
-    arguments: tuple[Any, ...],
-    options: dict[str, Any],
-    kind: type[Exception],
-    text: str,
+    client: EtcdClient, method: str, given: tuple[tuple[Any, ...], dict[str, Any]], kind: type[Exception], text: str
 ) -> None:
+    arguments, options = given
     with pytest.raises(kind, match=text) as raised:
         getattr(client.cluster, method)(*arguments, **options)
     assert "secret" not in str(raised.value)

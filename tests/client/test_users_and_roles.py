@@ -85,7 +85,8 @@ async def test_from_no_users_to_users_and_back(fresh_etcd: FreshEtcd, make_clien
     await user.put("app/2", "by the user")
 
     await root.auth.enable()
-    for doing in (nobody.get("app/1"), nobody.put("app/1", "v"), nobody.auth.disable(), nobody.auth.user_list()):
+    doings: list[Deferred[Any]] = [nobody.get("app/1"), nobody.put("app/1", "v"), nobody.auth.disable()]
+    for doing in (*doings, nobody.auth.user_list()):
         with pytest.raises(UserEmpty):
             await soon(doing)
     # Without a token, and with one that is fetched now.
@@ -111,11 +112,12 @@ async def test_from_no_users_to_users_and_back(fresh_etcd: FreshEtcd, make_clien
     # What a user may know of itself.
     assert (await user.auth.user_get("user")).roles == ("app",)
     assert (await user.auth.role_get("app")).perm
-    for away in (
+    aways: list[Deferred[Any]] = [
         root.auth.user_delete("root"),
         root.auth.role_delete("root"),
         root.auth.user_revoke_role("root", "root"),
-    ):
+    ]
+    for away in aways:
         with pytest.raises(InvalidAuthManagement, match="switch authentication off first"):
             await soon(away)
     # A permission that is taken away is gone at once.

@@ -41,15 +41,20 @@ class Calls:
         request: RequestT,
         *,
         timeout: float | None = None,
+        deadline: float | None = None,
         endpoint: str | None = None,
     ) -> Deferred[ResponseT]:
-        """See :meth:`twisted_etcd.client.client.EtcdClient.call`."""
+        """
+        See :meth:`twisted_etcd.client.client.EtcdClient.call`.
+
+        :param deadline: when the time is over, by the reactor's clock, where some of it has passed already.
+        """
         if not isinstance(rpc, RPC) or type(request) is not rpc.request or rpc.stream is not Stream.NONE:
             raise _not_for(rpc, request)
         member = self.member_at(endpoint)
         if not self.may_ask(rpc, timeout):
             return fail(stopped_before(rpc))
-        return self.gateway.unary(rpc, request, timeout=timeout, endpoint=member)
+        return self.gateway.unary(rpc, request, timeout=timeout, deadline=deadline, endpoint=member)
 
     def may_ask(self, rpc: RPC[Any, Any], timeout: float | None) -> bool:
         """

@@ -197,7 +197,7 @@ class EtcdClient(Service):
         self._stopping: Moment[None] | None = None
         self._calls = Calls(self._gateway, scheme, lambda: self._stopping is not None)
         self.auth = Auth(self._calls)
-        self.cluster = Cluster(self._calls)
+        self.cluster = Cluster(self._calls, reactor)
         self.maintenance = Maintenance(self._calls, reactor)
 
     def __repr__(self) -> str:

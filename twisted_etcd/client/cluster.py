@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock, fail
+from twisted.internet.interfaces import IReactorTime
 
-from twisted_etcd.client.calls import Calls
+from twisted_etcd.client.calls import Calls, stopped_before
 from twisted_etcd.client.kv import to_int
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.schema import rpcs
@@ -23,6 +25,11 @@ from twisted_etcd.schema.cluster import (
     MemberUpdateRequest,
     MemberUpdateResponse,
 )
+from twisted_etcd.schema.common import Message
+from twisted_etcd.schema.rpcs import RPC
+
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
 
 _SCHEMES = ("http", "https", "unix", "unixs")
 
@@ -32,16 +39,19 @@ class Cluster:
     The members of the cluster, as ``client.cluster``.
 
     A member is named by its id, a number that :meth:`members` shows. Changes go through the quorum, whichever member
-    is asked. etcd refuses those that would endanger it with ``UnhealthyCluster`` or ``NotEnoughStarted``, unless it
-    runs with ``--strict-reconfig-check=false``.
+    is asked. Those of one client wait for each other: of several at a time etcd drops all but one, without a word. It
+    refuses those that would endanger the cluster with ``UnhealthyCluster`` or ``NotEnoughStarted``, unless it runs with
+    ``--strict-reconfig-check=false``.
 
     Every method takes ``timeout``, the seconds for all of it (``request_timeout`` of the client where it is None), and
     fails as every request of the client does. The endpoints of the client stay as they are: see
     :meth:`~twisted_etcd.client.client.EtcdClient.sync`.
     """
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, clock: IReactorTime) -> None:
         self._calls = calls
+        self._clock = clock
+        self._turn = DeferredLock()
 
     def members(
         self, *, linearizable: bool = True, endpoint: str | None = None, timeout: float | None = None
@@ -79,7 +89,7 @@ class Cluster:
             msg = f"learner must be True or False, not {type(learner).__name__}"
             raise TypeError(msg)
         request = MemberAddRequest(peerURLs=_urls(peer_urls), isLearner=learner)
-        return self._calls.call(rpcs.MEMBER_ADD, request, timeout=timeout)
+        return self._change(rpcs.MEMBER_ADD, request, timeout)
 
     def member_update(
         self, member_id: int, peer_urls: str | Iterable[str], *, timeout: float | None = None
@@ -93,7 +103,7 @@ class Cluster:
         :raises InvalidSettings: one of them cannot be used. (etcd would take it, and lose the member.)
         """
         request = MemberUpdateRequest(ID=to_int(member_id, "member_id"), peerURLs=_urls(peer_urls))
-        return self._calls.call(rpcs.MEMBER_UPDATE, request, timeout=timeout)
+        return self._change(rpcs.MEMBER_UPDATE, request, timeout)
 
     def member_promote(self, member_id: int, *, timeout: float | None = None) -> Deferred[MemberPromoteResponse]:
         """
@@ -104,7 +114,7 @@ class Cluster:
         :raises LearnerNotReady: it has not caught up with the leader yet: ask again.
         """
         request = MemberPromoteRequest(ID=to_int(member_id, "member_id"))
-        return self._calls.call(rpcs.MEMBER_PROMOTE, request, timeout=timeout)
+        return self._change(rpcs.MEMBER_PROMOTE, request, timeout)
 
     def member_remove(self, member_id: int, *, timeout: float | None = None) -> Deferred[MemberRemoveResponse]:
         """
@@ -114,9 +124,15 @@ class Cluster:
         :raises UnhealthyCluster: the others would be no quorum without it.
         :raises NotEnoughStarted: likewise.
         """
-        return self._calls.call(
-            rpcs.MEMBER_REMOVE, MemberRemoveRequest(ID=to_int(member_id, "member_id")), timeout=timeout
-        )
+        request = MemberRemoveRequest(ID=to_int(member_id, "member_id"))
+        return self._change(rpcs.MEMBER_REMOVE, request, timeout)
+
+    def _change(self, rpc: RPC[RequestT, ResponseT], request: RequestT, timeout: float | None) -> Deferred[ResponseT]:
+        if not self._calls.may_ask(rpc, timeout):
+            return fail(stopped_before(rpc))
+        seconds = self._calls.gateway.request_timeout if timeout is None else timeout
+        deadline = self._clock.seconds() + seconds
+        return self._turn.run(self._calls.call, rpc, request, timeout=seconds, deadline=deadline)
 
 
 def _urls(given: str | Iterable[str]) -> tuple[str, ...]:
