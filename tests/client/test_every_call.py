@@ -151,6 +151,7 @@ async def members(client: EtcdClient, cluster: EtcdCluster) -> None:
     added = (await client.cluster.member_add("http://127.0.0.1:1", learner=True)).member
     await client.cluster.member_update(added.ID, "http://127.0.0.1:2")
     await client.cluster.member_remove(added.ID)
+    assert len((await client.cluster.members()).members) == 1
     learner = await cluster.add_member(learner=True)
     promoted = False
     while not promoted:

@@ -27,7 +27,9 @@ from twisted_etcd.errors import (
     NotEnoughStarted,
     OutcomeUnknown,
     PeerURLExists,
+    ServiceStopped,
     TooManyLearners,
+    TwistedEtcdError,
     Unavailable,
     UnhealthyCluster,
 )
@@ -41,8 +43,8 @@ NOWHERE, ELSEWHERE = "http://127.0.0.1:1", "http://127.0.0.1:2"
 STRICT = ("--strict-reconfig-check=true",)
 
 
-async def patiently(ask: Callable[[], Deferred[Any]], *passing: type[EtcdError]) -> Any:  # noqa: ANN401 - what it gives
-    """Ask again while etcd says that it is not so yet."""
+async def patiently(ask: Callable[[], Deferred[Any]], *passing: type[TwistedEtcdError]) -> Any:  # noqa: ANN401
+    """Ask again while it is not so yet."""
     while True:
         with suppress(*passing):
             return await soon(ask())
@@ -143,7 +145,8 @@ async def test_what_would_endanger_the_cluster_is_refused(
     await third.kill()
     client = make_client(endpoints=[first.endpoint, second.endpoint])
     # Which the leader has noticed by then.
-    await patiently(lambda: client.put("k", "v"))
+    await cluster.leader()
+    await patiently(lambda: client.put("k", "v", timeout=2), OutcomeUnknown)
     with pytest.raises((UnhealthyCluster, NotEnoughStarted)):
         await soon(client.cluster.member_add(NOWHERE))
     with pytest.raises((UnhealthyCluster, NotEnoughStarted)):
@@ -174,6 +177,18 @@ async def test_a_member_that_is_not_there_is_told_by_name(client: EtcdClient) ->
     ]
     for doing in doings:
         with pytest.raises(MemberNotFound):
+            await soon(doing)
+
+
+@ONE_VERSION
+@ensureDeferred
+async def test_a_stop_ends_the_changes_that_wait(client: EtcdClient) -> None:
+    first, second, third = (client.cluster.member_remove(5) for _ in range(3))
+    with pytest.raises(MemberNotFound):
+        await soon(first)
+    await soon(client.stopService())
+    for doing in (second, third):
+        with pytest.raises(ServiceStopped):
             await soon(doing)
 
 

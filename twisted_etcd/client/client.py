@@ -536,6 +536,7 @@ class EtcdClient(Service):
     async def _stop(self) -> None:
         reason = Failure(ServiceStopped("the client was stopped"))
         self._membership.stop()
+        self.cluster.stop()
         ending = [watch.end(reason) for watch in tuple(self._watches)]
         ending.append(self._leases.stop(revoke=self._revoke_leases, timeout=self._stop_timeout))
         ending.append(self.maintenance.stop())

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import Deferred, DeferredLock, fail
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, fail
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from twisted_etcd.client.calls import Calls, stopped_before
 from twisted_etcd.client.kv import to_int
@@ -31,6 +32,8 @@ from twisted_etcd.schema.rpcs import RPC
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
 
+#: Seconds between the answer to a change and the next one: etcd says that it is done before it takes another.
+_PAUSE = 0.2
 _SCHEMES = ("http", "https", "unix", "unixs")
 
 
@@ -39,9 +42,12 @@ class Cluster:
     The members of the cluster, as ``client.cluster``.
 
     A member is named by its id, a number that :meth:`members` shows. Changes go through the quorum, whichever member
-    is asked. Those of one client wait for each other: of several at a time etcd drops all but one, without a word. It
-    refuses those that would endanger the cluster with ``UnhealthyCluster`` or ``NotEnoughStarted``, unless it runs with
-    ``--strict-reconfig-check=false``.
+    is asked. etcd refuses those that would endanger the cluster with ``UnhealthyCluster`` or ``NotEnoughStarted``,
+    unless it runs with ``--strict-reconfig-check=false``.
+
+    Of several changes at a time, from whichever clients, etcd drops all but one without a word, and often one that
+    follows another at once. Those of one client wait for each other, and a moment longer. After an ``OutcomeUnknown``
+    look at :meth:`members` before you ask again.
 
     Every method takes ``timeout``, the seconds for all of it (``request_timeout`` of the client where it is None), and
     fails as every request of the client does. The endpoints of the client stay as they are: see
@@ -52,6 +58,9 @@ class Cluster:
         self._calls = calls
         self._clock = clock
         self._turn = DeferredLock()
+        #: When the next change may be asked for, by the clock.
+        self._next = 0.0
+        self._pause: Deferred[None] | None = None
 
     def members(
         self, *, linearizable: bool = True, endpoint: str | None = None, timeout: float | None = None
@@ -132,7 +141,33 @@ class Cluster:
             return fail(stopped_before(rpc))
         seconds = self._calls.gateway.request_timeout if timeout is None else timeout
         deadline = self._clock.seconds() + seconds
-        return self._turn.run(self._calls.call, rpc, request, timeout=seconds, deadline=deadline)
+
+        def change() -> Deferred[ResponseT]:
+            return Deferred.fromCoroutine(self._in_turn(rpc, request, seconds, deadline))
+
+        return self._turn.run(change)
+
+    async def _in_turn(
+        self, rpc: RPC[RequestT, ResponseT], request: RequestT, seconds: float, deadline: float
+    ) -> ResponseT:
+        pause = min(self._next, deadline) - self._clock.seconds()
+        if pause > 0 and not self._calls.stopped():
+            self._pause = deferLater(self._clock, pause)
+            try:
+                await self._pause
+            except CancelledError:
+                if self._calls.stopped():
+                    raise stopped_before(rpc) from None
+                raise
+        try:
+            return await self._calls.call(rpc, request, timeout=seconds, deadline=deadline)
+        finally:
+            self._next = self._clock.seconds() + _PAUSE
+
+    def stop(self) -> None:
+        """End what waits for its turn."""
+        if self._pause is not None:
+            self._pause.cancel()
 
 
 def _urls(given: str | Iterable[str]) -> tuple[str, ...]:
