@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from os import PathLike
 from typing import Literal
 
-from twisted.internet.defer import Deferred, DeferredList, fail
+from twisted.internet.defer import Deferred, DeferredList, fail, gatherResults
 from twisted.internet.interfaces import IReactorThreads, IReactorTime
 
 from twisted_etcd.client.calls import Calls, stopped_before
 from twisted_etcd.client.kv import to_int
 from twisted_etcd.client.snapshot import Snapshot, SnapshotDownload
 from twisted_etcd.client.snapshotfile import SnapshotFile, snapshot_path
-from twisted_etcd.errors import InvalidSettings, TwistedEtcdError
+from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.endpoints import Endpoint, parse_endpoint
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.cluster import MemberListRequest
@@ -242,21 +243,22 @@ class Maintenance:
         """Where the leader is; None where it has no address but, perhaps, one of the client's endpoints."""
         gateway = self._calls.gateway
         status = await gateway.unary(rpcs.STATUS, StatusRequest(), timeout=seconds, deadline=deadline)
-        conditions = [(await gateway.checkup(each), each) for each in gateway.endpoints]
-        for condition, each in conditions:
-            if condition.member_id and condition.member_id == status.leader:
-                return each
+        found = await self._member_among(gateway.endpoints, status.leader)
+        if found is not None:
+            return found
         listed = await gateway.unary(rpcs.MEMBER_LIST, MemberListRequest(), timeout=seconds, deadline=deadline)
         urls = [url for member in listed.members if status.leader == member.ID for url in member.clientURLs]
+        own: list[Endpoint] = []
         for url in urls:
-            try:
-                found = parse_endpoint(url)
-                condition = await gateway.checkup(found)
-            except TwistedEtcdError:
-                continue
-            if condition.member_id == status.leader:
-                return found
-        return None
+            with suppress(InvalidSettings):
+                own.append(parse_endpoint(url))
+        return await self._member_among(own, status.leader)
+
+    async def _member_among(self, endpoints: Sequence[Endpoint], member_id: int) -> Endpoint | None:
+        """The endpoint at which that member answers, if it is one of these."""
+        conditions = await gatherResults([self._calls.gateway.checkup(each) for each in endpoints])
+        answering = zip(conditions, endpoints, strict=True)
+        return next((each for condition, each in answering if member_id and condition.member_id == member_id), None)
 
     def downgrade(
         self,
