@@ -16,13 +16,18 @@ from twisted.internet.defer import Deferred
 from twisted.internet.utils import getProcessOutputAndValue
 
 import twisted_etcd
-from tests.etcds import ONE_VERSION
+from tests.etcds import ONE_VERSION, FreshEtcd
 from tests.wire import Event, soon
+from twisted_etcd.client.auth import Auth
 from twisted_etcd.client.client import EtcdClient
+from twisted_etcd.client.cluster import Cluster
+from twisted_etcd.client.maintenance import Maintenance
 from twisted_etcd.daemon.hosting import make_services
 from twisted_etcd.daemon.settings import load
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.messaging.messages import Message
+from twisted_etcd.schema import rpcs
+from twisted_etcd.schema.election import CampaignRequest
 from twisted_etcd.testing.cluster import EtcdCluster
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +54,8 @@ def run(*code: str) -> dict[str, Any]:
 def test_every_block_of_python_is_one_that_is_run_here() -> None:
     parts = (
         "react(",
-        "MEMBER_LIST",
+        "rpcs.LEADER",
+        "look_after",
         "own_revisions",
         "client.sync()",
         "addSystemEventTrigger",
@@ -84,9 +90,35 @@ async def test_the_program_of_the_client(etcd_server: EmbeddedEtcd) -> None:
 
 
 @ensureDeferred
-async def test_a_call_without_a_method_of_its_own(etcd_server: EmbeddedEtcd) -> None:
+async def test_a_call_without_a_method_of_its_own(etcd_server: EmbeddedEtcd, prefix: str) -> None:
     async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
-        assert len(await run(block("python", "MEMBER_LIST"))["names"](client)) == 1
+        lease = await client.lease(60)
+        election = prefix.encode()
+        await client.call(rpcs.CAMPAIGN, CampaignRequest(name=election, lease=lease.id, value=b"me"))
+        assert await run(block("python", "rpcs.LEADER"))["leader_of"](client, election) == b"me"
+
+
+@ensureDeferred
+async def test_users_members_and_a_snapshot(
+    fresh_etcd: FreshEtcd, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await fresh_etcd()
+    monkeypatch.chdir(tmp_path)
+    async with EtcdClient(cast("Any", reactor), server.endpoint) as client:
+        await run(block("python", "look_after"))["look_after"](client)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["readwrite: all keys that begin with b'app/'", "read: the key b'shared'"]
+    assert lines[2].split()[1::2] == [server.version, "True"]
+    assert lines[3].split()[0] == str((tmp_path / "backup.db").stat().st_size)
+
+
+def test_every_method_of_the_three_is_in_the_table() -> None:
+    chapter = README.split("\n## Users, members and maintenance\n")[1].split("\n## ")[0]
+    for name, cls in (("auth", Auth), ("cluster", Cluster), ("maintenance", Maintenance)):
+        row = next(line for line in chapter.splitlines() if line.startswith(f"| `client.{name}` |"))
+        # stop() is for the client itself.
+        public = {method for method in vars(cls) if not method.startswith("_")} - {"stop"}
+        assert set(re.findall(r"`(\w+)`", row)) == public
 
 
 @ensureDeferred

@@ -350,3 +350,29 @@ async def test_a_server_that_is_not_trusted_brings_no_secret_into_an_error(
     await shown.fails(client.watch("k").ready)
     bare = make_client(server.endpoint, tls=TLSSettings(ca_file=papers.ca_file))
     await shown.fails(bare.put("k", VALUE))
+
+
+@ONE_VERSION
+@ensureDeferred
+async def test_users_are_looked_after_and_no_password_is_shown(
+    fresh_etcd: FreshEtcd, shown: Shown, make_client: MakeClient, tmp_path: Path
+) -> None:
+    server = await fresh_etcd(extra_args=(users.CHEAP,))
+    client = make_client(server.endpoint)
+    for each in (client.auth, client.cluster, client.maintenance):
+        shown.object(each)
+    shown.object(await client.auth.user_add("u", ADDED))
+    await shown.fails(client.auth.user_add("u", ADDED))
+    shown.object(await client.auth.user_change_password("u", NEW))
+    await shown.fails(client.auth.user_change_password("nobody", NEW))
+    for password in ([ADDED], ADDED.encode()):
+        with pytest.raises(TypeError) as raised:
+            client.auth.user_add("v", password)  # type: ignore[arg-type]
+        shown.error(raised.value)
+    with pytest.raises(ValueError, match="give one of") as both:
+        client.auth.user_add("v", ADDED, no_password=True)
+    shown.error(both.value)
+    await client.put("k", VALUE)
+    shown.object(await client.maintenance.snapshot(tmp_path / "snapshot"))
+    assert VALUE.encode() in (tmp_path / "snapshot").read_bytes()
+    await shown.fails(client.maintenance.snapshot(tmp_path))

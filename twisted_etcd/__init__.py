@@ -5,6 +5,7 @@ from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.lease import Lease
 from twisted_etcd.client.position import WatchBatch
 from twisted_etcd.client.scan import Scan
+from twisted_etcd.client.snapshot import Snapshot
 from twisted_etcd.client.watch import Watch
 from twisted_etcd.config.configuration import ChangeType, ConfigChange, ConfigFollower, Configuration
 from twisted_etcd.errors import (
@@ -22,6 +23,7 @@ from twisted_etcd.errors import (
     Compacted,
     CorruptCluster,
     DeadlineExceeded,
+    DowngradeUnderWay,
     DuplicateKey,
     EmbeddedEtcdError,
     EmptyKey,
@@ -31,7 +33,9 @@ from twisted_etcd.errors import (
     HistoryReplaced,
     InternalError,
     InvalidArgument,
+    InvalidAuthManagement,
     InvalidAuthToken,
+    InvalidDowngradeVersion,
     InvalidSettings,
     InvalidSortOption,
     KeyNotFound,
@@ -46,6 +50,7 @@ from twisted_etcd.errors import (
     MemberNotFound,
     MemberNotLearner,
     MessagingError,
+    NoDowngrade,
     NoElectionLeader,
     NoLeader,
     NoSpace,
@@ -80,6 +85,7 @@ from twisted_etcd.errors import (
     ServiceStopped,
     ServiceUnavailable,
     SessionTimeout,
+    SnapshotNotWritten,
     StartFailed,
     TLSFailed,
     TooManyLearners,
@@ -112,7 +118,9 @@ from twisted_etcd.registry.instance import Instance
 from twisted_etcd.registry.registration import Registration, RegistrationState
 from twisted_etcd.registry.registry import Registry
 from twisted_etcd.registry.view import ServiceChange, ServiceView
+from twisted_etcd.schema.auth import Permission, PermissionType
 from twisted_etcd.schema.kv import Event, EventType, KeyValue, SortOrder, SortTarget
+from twisted_etcd.schema.maintenance import AlarmType
 from twisted_etcd.schema.watch import FilterType
 from twisted_etcd.services.api import ConfigWatch, EtcdApi
 from twisted_etcd.services.etcd import EtcdService
@@ -168,6 +176,7 @@ from twisted_etcd.services.messages import (
 __all__ = [
     "ETCD_SERVICE",
     "Aborted",
+    "AlarmType",
     "AlreadyExists",
     "AuthNotEnabled",
     "AuthenticationFailed",
@@ -187,6 +196,7 @@ __all__ = [
     "CorruptCluster",
     "DeadlineExceeded",
     "Delivery",
+    "DowngradeUnderWay",
     "DuplicateKey",
     "EmbeddedEtcdError",
     "EmptyKey",
@@ -250,7 +260,9 @@ __all__ = [
     "Instance",
     "InternalError",
     "InvalidArgument",
+    "InvalidAuthManagement",
     "InvalidAuthToken",
+    "InvalidDowngradeVersion",
     "InvalidSettings",
     "InvalidSortOption",
     "KeyNotFound",
@@ -269,6 +281,7 @@ __all__ = [
     "Message",
     "MessageService",
     "MessagingError",
+    "NoDowngrade",
     "NoElectionLeader",
     "NoLeader",
     "NoSpace",
@@ -284,9 +297,11 @@ __all__ = [
     "OutOfRange",
     "OutcomeUnknown",
     "PeerURLExists",
+    "Permission",
     "PermissionDenied",
     "PermissionNotGiven",
     "PermissionNotGranted",
+    "PermissionType",
     "Registration",
     "RegistrationState",
     "Registry",
@@ -312,6 +327,8 @@ __all__ = [
     "ServiceUnavailable",
     "ServiceView",
     "SessionTimeout",
+    "Snapshot",
+    "SnapshotNotWritten",
     "SortOrder",
     "SortTarget",
     "StartFailed",

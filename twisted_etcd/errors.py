@@ -21,7 +21,9 @@ Everything that twisted-etcd raises, in one tree::
     │   │   ├── CertificateNamesUser
     │   │   ├── PermissionNotGiven
     │   │   ├── OldAuthRevision
-    │   │   └── BadMemberURLs
+    │   │   ├── InvalidAuthManagement
+    │   │   ├── BadMemberURLs
+    │   │   └── InvalidDowngradeVersion
     │   ├── ServerDeadlineExceeded       code 4
     │   ├── NotFound                     code 5
     │   │   ├── LeaseNotFound
@@ -52,7 +54,9 @@ Everything that twisted-etcd raises, in one tree::
     │   │   ├── NotLeader
     │   │   ├── NotCapable
     │   │   ├── NotSupportedForLearner
-    │   │   └── BadLeaderTransferee
+    │   │   ├── BadLeaderTransferee
+    │   │   ├── DowngradeUnderWay
+    │   │   └── NoDowngrade
     │   ├── Aborted                      code 10
     │   ├── OutOfRange                   code 11
     │   │   ├── Compacted                also .compact_revision
@@ -77,6 +81,7 @@ Everything that twisted-etcd raises, in one tree::
     │   ├── OutcomeUnknown               a write that may have been applied
     │   └── DeadlineExceeded             a read that got no answer in time
     ├── ServiceStopped                   stopService came first
+    ├── SnapshotNotWritten               a snapshot's file could not be written
     ├── LeaseLost                        the lease is gone, and its keys with it
     ├── WatchEnded
     │   ├── WatchStopped                 its stop() was called
@@ -100,6 +105,7 @@ the code 2 over the JSON gateway.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import ClassVar
 
 
@@ -261,10 +267,24 @@ class OldAuthRevision(InvalidArgument):
     messages = ("revision of auth store is old",)
 
 
+class InvalidAuthManagement(InvalidArgument):
+    """What authentication stands on, the user and the role ``root``, cannot be taken away while it is on."""
+
+    messages = ("invalid auth management",)
+    remedy = "switch authentication off first"
+
+
 class BadMemberURLs(InvalidArgument):
     """A member change carried URLs that the server cannot use."""
 
     messages = ("given member URLs are invalid",)
+
+
+class InvalidDowngradeVersion(InvalidArgument):
+    """The cluster cannot go down to that version, or it is none."""
+
+    messages = ("invalid downgrade target version", "wrong downgrade target version format")
+    remedy = "give the version one minor below the cluster's, as in 3.5.0"
 
 
 class ServerDeadlineExceeded(EtcdError):
@@ -306,7 +326,7 @@ class PermissionDenied(EtcdError):
 
     grpc_code = 7
     messages = ("permission denied",)
-    remedy = "grant the user a role with permission on these keys"
+    remedy = "grant the user a role with permission on these keys, or the role root for what is not about keys"
 
 
 class ResourceExhausted(EtcdError):
@@ -465,6 +485,19 @@ class BadLeaderTransferee(FailedPrecondition):
     """The member cannot become the leader."""
 
     messages = ("bad leader transferee",)
+
+
+class DowngradeUnderWay(FailedPrecondition):
+    """The cluster has a downgrade that has begun and not ended."""
+
+    messages = ("cluster has a downgrade job in progress", "cluster has an ongoing downgrade job")
+    remedy = "cancel it first"
+
+
+class NoDowngrade(FailedPrecondition):
+    """The cluster has no downgrade that could be cancelled."""
+
+    messages = ("no inflight downgrade job",)
 
 
 class Aborted(EtcdError):
@@ -672,6 +705,20 @@ class DeadlineExceeded(RequestFailed):
 
 class ServiceStopped(TwistedEtcdError):
     """``stopService`` was called; a write that was under way may have been applied."""
+
+
+class SnapshotNotWritten(TwistedEtcdError):
+    """
+    The file of a snapshot could not be written: no such directory, no permission, no room.
+
+    :ivar path: where it was to be.
+    :ivar why: in the system's words.
+    """
+
+    def __init__(self, path: PurePath, why: str) -> None:
+        super().__init__(f"the snapshot {path} could not be written: {why}")
+        self.path = path
+        self.why = why
 
 
 # --- leases and watches ---------------------------------------------------------------------------------------------

@@ -83,6 +83,23 @@ class KeyRange(msgspec.Struct, frozen=True):
             return cls(first, end)
         return cls(first)
 
+    @property
+    def prefix(self) -> bytes | None:
+        """What all keys of the range begin with, where it is all that do, empty for all keys; None where it is not."""
+        if self.key in (b"", FIRST_KEY) and self.range_end == TO_THE_END:
+            return b""
+        return self.key if self.range_end and self.range_end == prefix_end(self.key) else None
+
+    def __str__(self) -> str:
+        prefix = self.prefix
+        if not self.range_end:
+            return f"the key {self.key!r}"
+        if prefix is not None:
+            return f"all keys that begin with {prefix!r}" if prefix else "all keys"
+        if self.range_end == TO_THE_END:
+            return f"all keys from {self.key!r} on"
+        return f"all keys from {self.key!r} to before {self.range_end!r}"
+
     def __contains__(self, key: bytes) -> bool:
         if not self.range_end:
             return key == self.key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -13,11 +14,14 @@ from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.lease import Lease
 from twisted_etcd.client.position import WatchBatch
 from twisted_etcd.client.scan import Scan
+from twisted_etcd.client.snapshot import Snapshot
 from twisted_etcd.client.watch import Watch
 from twisted_etcd.errors import LeaseLost
 from twisted_etcd.gateway.endpointset import EndpointStatus
 from twisted_etcd.gateway.gateway import IGatewayReactor
 from twisted_etcd.schema import rpcs
+from twisted_etcd.schema.auth import AuthUserAddResponse, Permission
+from twisted_etcd.schema.cluster import Member
 from twisted_etcd.schema.kv import (
     CompactionResponse,
     Compare,
@@ -168,6 +172,24 @@ async def watches(client: EtcdClient) -> None:
     client.watch("k", limit=5)  # type: ignore[call-arg]
 
 
+async def upkeep(client: EtcdClient) -> None:
+    assert_type(client.auth.user_add("u", "p"), Deferred[AuthUserAddResponse])
+    assert_type((await client.auth.role_get("r")).perm, tuple[Permission, ...])
+    client.auth.role_grant_permission("r", b"k", "read", prefix=True)
+    client.auth.role_grant_permission("r", b"k", "all")  # type: ignore[arg-type]
+    client.auth.user_add(b"u", "p")  # type: ignore[arg-type]
+    assert_type((await client.cluster.members(linearizable=False)).members, tuple[Member, ...])
+    client.cluster.member_add("http://h:1", learner=True)
+    client.cluster.member_remove("5")  # type: ignore[arg-type]
+    assert_type(client.maintenance.status("http://h:1"), Deferred[StatusResponse])
+    assert_type(client.maintenance.snapshot(Path("p")), Deferred[Snapshot])
+    client.maintenance.snapshot("p", progress=lambda done, total: done / total)
+    client.maintenance.snapshot("p", progress=lambda done: None)  # type: ignore[arg-type,misc]
+    client.maintenance.defragment()  # type: ignore[call-arg]
+    client.maintenance.alarm_disarm(5, "FULL")  # type: ignore[arg-type]
+    client.maintenance.downgrade("begin", "3.5.0")  # type: ignore[arg-type]
+
+
 async def anything(client: EtcdClient) -> None:
     assert_type(client.call(rpcs.RANGE, RangeRequest(key=b"k")), Deferred[RangeResponse])
     assert_type(await client.call(rpcs.STATUS, StatusRequest(), timeout=5), StatusResponse)
@@ -183,4 +205,4 @@ def unused(*_: Any) -> None:  # noqa: ANN401
     """Names that only types are checked for."""
 
 
-unused(clients, key_values, transactions, scans, leases, watches, anything)
+unused(clients, key_values, transactions, scans, leases, watches, upkeep, anything)

@@ -16,6 +16,7 @@ from tests.wire import Listener, soon
 from twisted_etcd import errors
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.errors import DeadlineExceeded, NotEtcd, ServiceStopped, Unavailable
+from twisted_etcd.gateway.endpoints import parse_endpoint
 from twisted_etcd.gateway.gateway import Gateway
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.auth import AuthenticateRequest, AuthUserDeleteRequest
@@ -367,3 +368,25 @@ async def test_the_deadline_covers_the_wait_for_a_turn(make_scripted: MakeScript
 def test_a_password_is_shown_nowhere() -> None:
     shown = credentials()
     assert "sesame" not in f"{shown!r} {shown} {AuthenticateRequest(name='root', password='open-sesame')!r}"
+
+
+# --- one endpoint ---------------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_for_one_endpoint_goes_nowhere_else_and_says_nothing_of_the_others(
+    etcd_server: EmbeddedEtcd, make_gateway: MakeGateway, make_scripted: MakeScripted
+) -> None:
+    stranger = make_scripted(always(http_answer(b"hello", content_type="text/html")))
+    gateway = make_gateway(etcd_server.endpoint)
+    (known,) = gateway.endpoints
+    there = parse_endpoint(stranger.url)
+    with pytest.raises(NotEtcd) as raised:
+        await soon(gateway.unary(rpcs.RANGE, RANGE, endpoint=there))
+    assert list(raised.value.tried) == [stranger.url]
+    assert gateway.endpoints == (known,)
+    assert gateway.endpoint_statuses[0].failures == 0
+    await soon(gateway.unary(rpcs.RANGE, RANGE, endpoint=known))
+    assert len(stranger.requests) == 1
+    assert gateway.choose_besides(()) == known
+    assert gateway.choose_besides((known,)) is None

@@ -413,3 +413,27 @@ def test_before_it_was_started_it_has_no_port() -> None:
 def test_faults_that_mean_nothing_are_refused(wrong: Callable[[FaultProxy], None]) -> None:
     with pytest.raises(ValueError, match="must"):
         wrong(FaultProxy(cast("Any", reactor), "127.0.0.1", 1))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_spoiled_byte_is_the_one_behind_the_count_on_open_and_on_new_connections(bench: Bench) -> None:
+    client, server = await bench.pair()
+    server.socket.write(b"abc")
+    await client.until_received(b"abc")
+    bench.proxy.spoil(2)
+    server.socket.write(b"def")
+    server.socket.write(b"ghi")
+    await client.until_received(b"ghi")
+    assert bytes(client.data) == b"abcdeFghi"
+    another, its_server = await bench.pair()
+    its_server.socket.write(b"abcd")
+    await another.until_received(b"d")
+    assert bytes(another.data) == b"abCd"
+    another.socket.write(b"requests are left alone")
+    await its_server.until_received(b"requests are left alone")
+    await bench.proxy.heal()
+    third, third_server = await bench.pair()
+    third_server.socket.write(b"abcd")
+    await third.until_received(b"abcd")
+    with pytest.raises(ValueError, match="spoil is -1, which must not be under 0"):
+        bench.proxy.spoil(-1)

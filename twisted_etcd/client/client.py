@@ -6,16 +6,19 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from twisted_etcd.client.auth import Auth
 from twisted_etcd.client.backlog import MAX_BACKLOG
 from twisted_etcd.client.batching import PUTS, READS, Batcher
+from twisted_etcd.client.calls import INSTEAD, Calls, check_timeout, stopped_before
 from twisted_etcd.client.carriers import OWN_STREAMS, Carriers
+from twisted_etcd.client.cluster import Cluster
 from twisted_etcd.client.feed import WatchFeed
 from twisted_etcd.client.kv import (
     DeleteOptions,
@@ -29,6 +32,7 @@ from twisted_etcd.client.kv import (
     to_int,
 )
 from twisted_etcd.client.lease import Lease, LeaseKeeper
+from twisted_etcd.client.maintenance import Maintenance
 from twisted_etcd.client.membership import Membership
 from twisted_etcd.client.op import txn_request
 from twisted_etcd.client.rangereader import RangeReader
@@ -72,7 +76,7 @@ from twisted_etcd.schema.lease import (
     LeaseTimeToLiveRequest,
     LeaseTimeToLiveResponse,
 )
-from twisted_etcd.schema.rpcs import RPC, Stream
+from twisted_etcd.schema.rpcs import RPC
 from twisted_etcd.schema.watch import FilterType, WatchCreateRequest
 
 if TYPE_CHECKING:
@@ -84,8 +88,6 @@ ResultT = TypeVar("ResultT")
 
 #: Seconds that ``stopService`` gives leases to be revoked and watches to be cancelled, unless told otherwise.
 STOP_TIMEOUT = 5.0
-#: For other threads.
-INSTEAD = "blockingCallFromThread of twisted.internet.threads, or a node's from_thread,"
 
 
 class EtcdClient(Service):
@@ -118,6 +120,9 @@ class EtcdClient(Service):
     :param revoke_leases: whether ``stopService`` revokes the leases of :meth:`lease`.
     :param random: gives numbers from 0 up to 1; for the waits between attempts.
     :ivar batch: as it was given.
+    :ivar auth: users, roles and permissions.
+    :ivar cluster: the members of the cluster.
+    :ivar maintenance: what looks after members: status, alarms, snapshots, ….
     :raises InvalidSettings: where one of these cannot be used; the error names it.
     :raises TypeError: where one is of the wrong type; the error names it.
 
@@ -167,10 +172,11 @@ class EtcdClient(Service):
         self._reactor = reactor
         self._stop_timeout = stop_timeout
         self._revoke_leases = revoke_leases
+        scheme = "https" if tls else "http"
         self._gateway = Gateway(
             # Twisted's own type of its reactor is none that another interface could name.
             cast("IGatewayReactor", reactor),
-            parse_endpoints(endpoints, default_scheme="https" if tls else "http"),
+            parse_endpoints(endpoints, default_scheme=scheme),
             tls=tls or TLSSettings(),
             credentials=_credentials(username, password),
             connect_timeout=connect_timeout,
@@ -189,6 +195,10 @@ class EtcdClient(Service):
         self._reader = RangeReader(partial(self._gateway.unary, rpcs.RANGE), reactor, random)
         self._watches: set[Watch] = set()
         self._stopping: Moment[None] | None = None
+        self._calls = Calls(self._gateway, scheme, lambda: self._stopping is not None)
+        self.auth = Auth(self._calls)
+        self.cluster = Cluster(self._calls, reactor)
+        self.maintenance = Maintenance(self._calls, reactor)
 
     def __repr__(self) -> str:
         return f"<EtcdClient of {', '.join(each.url for each in self.endpoints)}>"
@@ -212,7 +222,7 @@ class EtcdClient(Service):
         :return: fires with the endpoints that are used from then on.
         :raises Unavailable: where none of the addresses leads to a member; the endpoints stay as they are.
         """
-        _check_timeout(timeout)
+        check_timeout(timeout)
         check_reactor_thread("EtcdClient.sync", INSTEAD)
         return Deferred.fromCoroutine(self._membership.sync(timeout))
 
@@ -222,32 +232,22 @@ class EtcdClient(Service):
         return self._gateway.connection_count
 
     def call(
-        self, rpc: RPC[RequestT, ResponseT], request: RequestT, *, timeout: float | None = None
+        self,
+        rpc: RPC[RequestT, ResponseT],
+        request: RequestT,
+        *,
+        timeout: float | None = None,
+        endpoint: str | None = None,
     ) -> Deferred[ResponseT]:
         """
-        Any unary call of etcd's, of the table :mod:`twisted_etcd.schema.rpcs`, for those without a method here.
+        Any unary call of etcd's, of the table :mod:`twisted_etcd.schema.rpcs`, for those without a method.
 
         :param timeout: seconds for the whole of it; ``request_timeout`` where it is None.
+        :param endpoint: the URL of the one member that it is for; None for whichever serves.
         :raises TypeError: where the request is not the call's, or the call is a stream.
-        :raises ValueError: for a timeout that is not more than 0.
+        :raises ValueError: for a timeout that is not more than 0, or an endpoint that is no URL of a member.
         """
-        if not isinstance(rpc, RPC) or type(request) is not rpc.request or rpc.stream is not Stream.NONE:
-            raise _not_for(rpc, request)
-        if not self._may_ask(rpc, timeout):
-            return fail(_stopped_before(rpc))
-        return self._gateway.unary(rpc, request, timeout=timeout)
-
-    def _may_ask(self, rpc: RPC[Any, Any], timeout: float | None) -> bool:
-        """
-        False where the client was stopped.
-
-        :raises ValueError: for a timeout that is not more than 0.
-        :raises RuntimeError: in another thread than the reactor's.
-        """
-        if timeout is not None:
-            _check_timeout(timeout)
-        check_reactor_thread(f"EtcdClient, for {rpc.name},", INSTEAD)
-        return self._stopping is None
+        return self._calls.call(rpc, request, timeout=timeout, endpoint=endpoint)
 
     # --- key-values -------------------------------------------------------------------------------------------------
 
@@ -263,8 +263,8 @@ class EtcdClient(Service):
             linearizable.
         """
         request = range_request(key, **options) if options else RangeRequest(key=to_bytes(key))
-        if not self._may_ask(rpcs.RANGE, timeout):
-            return fail(_stopped_before(rpcs.RANGE))
+        if not self._calls.may_ask(rpcs.RANGE, timeout):
+            return fail(stopped_before(rpcs.RANGE))
         if not batch or not self.batch or request.range_end or request.revision:
             return self._gateway.unary(rpcs.RANGE, request, timeout=timeout)
         batcher = self._serializable_reads if request.serializable else self._reads
@@ -291,8 +291,8 @@ class EtcdClient(Service):
             if options
             else PutRequest(key=to_bytes(key), value=to_bytes(value, "value"))
         )
-        if not self._may_ask(rpcs.PUT, timeout):
-            return fail(_stopped_before(rpcs.PUT))
+        if not self._calls.may_ask(rpcs.PUT, timeout):
+            return fail(stopped_before(rpcs.PUT))
         if not batch or not self.batch:
             return self._gateway.unary(rpcs.PUT, request, timeout=timeout)
         size = len(request.key) + len(request.value)
@@ -406,10 +406,10 @@ class EtcdClient(Service):
         lease_id: int,
         timeout: float | None,
     ) -> Deferred[ResultT]:
-        _check_timeout(timeout)
+        check_timeout(timeout)
         check_reactor_thread(who, INSTEAD)
         if self._stopping is not None:
-            return fail(_stopped_before(rpcs.LEASE_GRANT))
+            return fail(stopped_before(rpcs.LEASE_GRANT))
         return grant(ttl, lease_id, timeout)
 
     def lease_revoke(self, lease_id: int, *, timeout: float | None = None) -> Deferred[LeaseRevokeResponse]:
@@ -536,8 +536,10 @@ class EtcdClient(Service):
     async def _stop(self) -> None:
         reason = Failure(ServiceStopped("the client was stopped"))
         self._membership.stop()
+        self.cluster.stop()
         ending = [watch.end(reason) for watch in tuple(self._watches)]
         ending.append(self._leases.stop(revoke=self._revoke_leases, timeout=self._stop_timeout))
+        ending.append(self.maintenance.stop())
         # Whatever is not done by then is cut off, which ends it.
         bound = self._reactor.callLater(self._stop_timeout, self._gateway.stop)
         await DeferredList(ending)
@@ -571,22 +573,3 @@ def _credentials(username: str | None, password: str | None) -> Credentials | No
         msg = "username and password belong together: give both or neither"
         raise InvalidSettings(msg)
     return Credentials(username, password)
-
-
-def _check_timeout(timeout: float | None) -> None:
-    if timeout is not None and (not is_time(timeout, "timeout") or timeout == 0):
-        msg = f"timeout must be more than 0 seconds, and finite, not {timeout!r}"
-        raise ValueError(msg)
-
-
-def _stopped_before(rpc: RPC[Any, Any]) -> ServiceStopped:
-    return ServiceStopped(f"the client was stopped before {rpc.name}")
-
-
-def _not_for(rpc: RPC[Any, Any], request: object) -> TypeError:
-    """What is wrong with a call."""
-    if not isinstance(rpc, RPC):
-        return TypeError(f"the first argument of call is one of twisted_etcd.schema.rpcs, not {type(rpc).__name__}")
-    if rpc.stream is not Stream.NONE:
-        return TypeError(f"{rpc.name} is a stream, and call is for calls with one answer")
-    return TypeError(f"{rpc.name} takes {rpc.request.__name__}, not {type(request).__name__}")

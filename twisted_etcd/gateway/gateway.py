@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Container, Coroutine, Sequence
 from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail
@@ -137,6 +137,7 @@ class Gateway:
         timeout: float | None = None,
         deadline: float | None = None,
         name: str = "",
+        endpoint: Endpoint | None = None,
     ) -> Deferred[ResponseT]:
         """
         One request, one answer.
@@ -144,12 +145,15 @@ class Gateway:
         :param timeout: seconds for all of it; the gateway's ``request_timeout`` where it is None.
         :param deadline: when these are over, by the reactor's clock, where some of them have passed already.
         :param name: what errors call it, where that is not the call's own name.
+        :param endpoint: the one that it is for, which need not be one of :attr:`endpoints`; it goes nowhere else. None
+            for whichever serves.
         :raises EtcdError: what etcd answered.
         :raises Unavailable: it was certainly not applied.
         :raises OutcomeUnknown: a write that may have been applied.
         :raises DeadlineExceeded: a read without an answer in time.
         """
-        return self._unary(self._route, rpc, request, timeout=timeout, deadline=deadline, name=name)
+        route = self._route if endpoint is None else self._make_route(self._tokens, self._only(endpoint))
+        return self._unary(route, rpc, request, timeout=timeout, deadline=deadline, name=name)
 
     def _unary(
         self,
@@ -265,7 +269,16 @@ class Gateway:
             for endpoint in self._endpoints.due():
                 self._checkups.of(endpoint)
 
+    def _only(self, endpoint: Endpoint) -> EndpointSet:
+        """What is meant for one member is told to no other, and says nothing of how the others serve."""
+        return EndpointSet((endpoint,), self._reactor.seconds, self.random)
+
     # --- streams ----------------------------------------------------------------------------------------------------
+
+    def choose_besides(self, tried: Container[Endpoint]) -> Endpoint | None:
+        """The endpoint that a stream would be opened to where these were tried; None where there is no other."""
+        self._look_after_endpoints()
+        return self._endpoints.choose(tried)
 
     def choose(self) -> Endpoint:
         """The endpoint that a stream would be opened to now."""
@@ -283,18 +296,26 @@ class Gateway:
         self._endpoints.served(endpoint)
 
     def open_post_stream(
-        self, rpc: RPC[Any, Any], body: bytes, receiver: StreamReceiver, *, endpoint: Endpoint
+        self,
+        rpc: RPC[Any, Any],
+        body: bytes,
+        receiver: StreamReceiver,
+        *,
+        endpoint: Endpoint,
+        with_leader: bool = True,
     ) -> Deferred[PostStream]:
         """
         A POST whose answer does not end, on a connection of its own.
 
         :param body: all that the server will be told.
+        :param with_leader: whether a member is to refuse it that has no leader, and to end it when it loses its leader.
         :raises EtcdError: where etcd refused it.
         :raises Unavailable: where the endpoint could not be reached, or was not etcd.
         """
 
         async def opening(token: str) -> PostStream:
-            headers = {"Grpc-Metadata-hasleader": "true", **self._header_values(token)}
+            needs = {"Grpc-Metadata-hasleader": "true"} if with_leader else {}
+            headers = {**needs, **self._header_values(token)}
             return await open_post_stream(
                 self._connections.to(endpoint),
                 f"{endpoint}{rpc.path}",
@@ -405,10 +426,10 @@ class Gateway:
 
         return calling.addCallbacks(lambda response: response.token, without_authentication)
 
-    def _make_route(self, tokens: Tokens | None) -> Route:
+    def _make_route(self, tokens: Tokens | None, endpoints: EndpointSet | None = None) -> Route:
         return Route(
             clock=self._reactor,
-            endpoints=self._endpoints,
+            endpoints=endpoints or self._endpoints,
             turns=self._turns_at,
             post=self._post,
             checkup=self.checkup,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted_etcd.keys import KeyRange
 from twisted_etcd.schema.common import Message, OpenProtoEnum, Response
 
 # --- users, roles and permissions -----------------------------------------------------------------------------------
@@ -27,6 +28,14 @@ class Permission(Message, frozen=True):
     permType: PermissionType = PermissionType.READ
     key: bytes = b""
     range_end: bytes = b""
+
+    @property
+    def keys(self) -> KeyRange:
+        """The keys that it is for; ``keys.prefix`` is what they begin with, where it is for a prefix."""
+        return KeyRange(self.key, self.range_end)
+
+    def __str__(self) -> str:
+        return f"{self.permType.value.lower()}: {self.keys}"
 
 
 class UserAddOptions(Message, frozen=True):

@@ -30,6 +30,8 @@ Direction = Literal["requests", "answers", "both"]
 _MAX_WAITING = 256 * 1024
 #: A limited direction writes this many times a second.
 _SLICES_PER_SECOND = 50
+#: What a spoiled byte is changed by: a letter becomes small or capital, so that text stays text.
+_CHANGE = 0x20
 
 
 class Proxy(TypingProtocol):
@@ -67,6 +69,7 @@ class Faults:
     :ivar swallow: whether nothing is passed on.
     :ivar cut_after: how many bytes a new connection passes on.
     :ivar bytes_per_second: what each connection passes on at the most.
+    :ivar spoil_at: behind how many bytes of a new connection one is changed.
     """
 
     def __init__(self) -> None:
@@ -78,6 +81,7 @@ class Faults:
         self.swallow = False
         self.cut_after: int | None = None
         self.bytes_per_second: float | None = None
+        self.spoil_at: int | None = None
 
 
 @implementer(IPushProducer)
@@ -103,6 +107,7 @@ class _Flow:
         self._next_write = 0.0
         self._timer: IDelayedCall | None = None
         self._cut_at: int | None = faults.cut_after
+        self._spoil_at: int | None = faults.spoil_at
         self._hole = False
         self._stopped = False
 
@@ -134,8 +139,13 @@ class _Flow:
         """Cut after so many further bytes."""
         self._cut_at = self.passed + count
 
+    def spoil_from_here(self, count: int) -> None:
+        """Change the byte behind so many further ones."""
+        self._spoil_at = self.passed + count
+
     def heal(self) -> None:
         self._cut_at = None
+        self._spoil_at = None
         self._next_write = 0.0
         self._queue = deque(_Queued(0.0, queued.what) for queued in self._queue)
         if self._hole:
@@ -188,9 +198,17 @@ class _Flow:
         self._waiting -= room
         self.passed += room
         if room:
-            self.sink.socket.write(data[:room])
+            self.sink.socket.write(self._spoiled(data[:room]))
         if self._cut_at is not None and self.passed >= self._cut_at:
             self._connection.cut(self)
+
+    def _spoiled(self, data: bytes) -> bytes:
+        """What has just passed, with its change where there is one in it."""
+        if self._spoil_at is None or self.passed <= self._spoil_at:
+            return data
+        place = len(data) - (self.passed - self._spoil_at)
+        self._spoil_at = None
+        return data[:place] + bytes((data[place] ^ _CHANGE,)) + data[place + 1 :]
 
     @property
     def sink(self) -> _Side:
@@ -312,6 +330,11 @@ class ProxiedConnection:
         """Close it behind so many bytes from now."""
         for flow in self._flows(direction):
             flow.cut_from_here(count)
+
+    def spoil(self, after: int, direction: Direction = "answers") -> None:
+        """Change the byte behind so many from now."""
+        for flow in self._flows(direction):
+            flow.spoil_from_here(after)
 
     # --- for the proxy ----------------------------------------------------------------------------------------------
 

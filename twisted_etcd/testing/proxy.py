@@ -177,6 +177,19 @@ class FaultProxy(Service):
         for connection in self.connections:
             connection.cut_after(count, direction)
 
+    def spoil(self, after: int, direction: Direction = "answers") -> None:
+        """
+        Change one byte of each connection: the one behind the given number of bytes.
+
+        An open connection counts from now, a new one from its beginning. A letter becomes small or capital, so that
+        text stays text, and base64 stays base64.
+        """
+        _not_negative("spoil", after)
+        for faults in self._faults(direction):
+            faults.spoil_at = after
+        for connection in self.connections:
+            connection.spoil(after, direction)
+
     def swallow(self, direction: Direction = "both") -> None:
         """
         Accept and read, and pass nothing on, the end of a connection neither: a peer that hangs.
