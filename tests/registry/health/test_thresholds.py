@@ -85,21 +85,15 @@ def test_every_status_has_the_results_that_it_says(
         assert status is thresholds.status
         so_far = history[: at + 1]
         needed = rise if CRITICAL in so_far else 1
-        if trailing(so_far, CRITICAL) >= fall:
-            assert status is CRITICAL
-        if trailing(so_far, PASSING) >= needed:
-            assert status is PASSING
-        if result is CRITICAL:
-            assert status is not PASSING
-        # each change has its reason
-        if status is not before and status is CRITICAL:
-            assert trailing(so_far, CRITICAL) >= fall
-        if status is not before and status is PASSING:
-            assert trailing(so_far, PASSING) >= needed
-        if before is CRITICAL and status is WARNING:
-            assert trailing(so_far, PASSING, WARNING) >= needed
-        if before is PASSING and status is WARNING:
-            assert result is not PASSING
+        earned = {
+            CRITICAL: trailing(so_far, CRITICAL) >= fall,
+            PASSING: trailing(so_far, PASSING) >= needed,
+            WARNING: trailing(so_far, PASSING, WARNING) >= needed if before is CRITICAL else result is not PASSING,
+        }
+        assert status is before or earned[status]
+        assert status is CRITICAL or not earned[CRITICAL]
+        assert status is PASSING or not earned[PASSING]
+        assert (result, status) != (CRITICAL, PASSING)
         # and it knows since when
         if status is not CRITICAL:
             since = None

@@ -13,7 +13,7 @@ from twisted_etcd.registry.instance import Status
 MOST_SHOWN = 200
 
 
-class Result(msgspec.Struct, frozen=True):
+class CheckResult(msgspec.Struct, frozen=True):
     """
     What one look has found.
 
@@ -32,7 +32,7 @@ class Check(Protocol):
     A check need not end by itself: the monitor cancels it after its time.
     """
 
-    def check(self) -> Deferred[Result]:
+    def check(self) -> Deferred[CheckResult]:
         """
         Look once.
 
@@ -41,14 +41,14 @@ class Check(Protocol):
         """
 
 
-def passing(why: str = "") -> Result:
+def passing(why: str = "") -> CheckResult:
     """It serves."""
-    return Result(Status.PASSING, why)
+    return CheckResult(Status.PASSING, why)
 
 
-def failing(why: str) -> Result:
+def failing(why: str) -> CheckResult:
     """It does not."""
-    return Result(Status.CRITICAL, why)
+    return CheckResult(Status.CRITICAL, why)
 
 
 def shortened(text: str) -> str:
