@@ -35,8 +35,8 @@ class CallableCheck:
     Calls a function, which may return a Deferred or be ``async def``.
 
     ``None`` and ``True`` pass; ``False`` and an exception fail; a :class:`~twisted_etcd.registry.instance.Status` and
-    a :class:`~twisted_etcd.registry.health.result.CheckResult` say it themselves. The words of an exception, or of a result,
-    stand in the log.
+    a :class:`~twisted_etcd.registry.health.result.CheckResult` say it themselves. The words of an exception, or of a
+    result, stand in the log.
 
     :param name: that it has in the log; the function's own unless given.
     :raises TypeError: for what cannot be called.
