@@ -337,7 +337,8 @@ def describe_checks(checks: Iterable[CheckSettings]) -> Iterator[str]:
     for each in checks:
         yield f"checked by {each.what}"
         times = f"every {each.interval * 1000:.0f} ms, within {each.timeout * 1000:.0f} ms"
-        yield f"  {times}; critical after {each.fall} failures, passing again after {each.rise} successes"
+        counts = f"critical after {each.fall} in a row that failed, passing again after {each.rise} that did not"
+        yield f"  {times}; {counts}"
         begins = "registered once it has passed" if each.initial is Status.CRITICAL else "registered at once"
         hope = "" if each.deregister_after is None else f", for good after {each.deregister_after * 1000:.0f} ms"
         shown = "; its status is shown" if each.show_status else ""

@@ -75,11 +75,11 @@ class TTLCheck:
     :raises InvalidSettings: where that is not more than 0.
     """
 
-    def __init__(self, clock: IReactorTime, ttl: float) -> None:
+    def __init__(self, reactor: IReactorTime, ttl: float) -> None:
         if not ttl > 0:
             msg = f"a TTL is a number of seconds greater than 0, not {ttl!r}"
             raise InvalidSettings(msg)
-        self._clock = clock
+        self._clock = reactor
         self._ttl = ttl
         self._told: CheckResult | None = None
         self._at = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -50,7 +51,7 @@ class HealthMonitor:
         health: Health | Iterable[Health],
         *,
         name: str,
-        random: Callable[[], float],
+        random: Callable[[], float] = random.random,
         changed: StatusCallback | None = None,
     ) -> None:
         healths = (health,) if isinstance(health, Health) else tuple(health)
