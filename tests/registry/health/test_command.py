@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +26,8 @@ from twisted_etcd.registry.instance import Status
 REACTOR = cast("Any", reactor)
 PASSING, WARNING, CRITICAL = Status
 SECRET = "hunter2"
+#: Of prctl(2).
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def shell(script: str, **options: Any) -> CommandCheck:  # noqa: ANN401 - as CommandCheck has them
@@ -182,6 +185,26 @@ async def test_what_it_leaves_behind_at_its_end_is_ended_too(
     )
     assert result == CheckResult(PASSING, "exit status 0: up")
     assert [pid for pid in await pids(1) if not is_gone(pid)] == []
+
+
+@pytest.fixture
+def heir() -> Iterator[None]:
+    """Has this process inherit the orphans, as the first process of a container does."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    yield
+    prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+@pytest.mark.usefixtures("heir")
+@ensureDeferred
+async def test_orphans_that_become_ours_are_reaped(
+    tmp_path: Path, pids: Callable[[int], Deferred[list[int]]], said: Said
+) -> None:
+    result = await look("sh -c 'echo $$ >>pids; exec sleep 600' & while ! [ -s pids ]; do :; done", cwd=tmp_path)
+    assert result.status is PASSING
+    assert [pid for pid in await pids(1) if not is_gone(pid)] == []
+    assert said.count("cannot be ended") == 0
 
 
 @ensureDeferred

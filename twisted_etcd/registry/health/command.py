@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -61,7 +62,7 @@ class CommandCheck:
 
     It runs in a session of its own, without input. When it ends, or is cancelled because its time is over, all that
     still runs in its process group is ended: by SIGTERM, and by SIGKILL after ``grace`` seconds. What has left the
-    group, as a daemon does, is not found.
+    group, as a daemon does, is not found. The reactor must have its signal handlers, as for all processes.
 
     The last line that it wrote, to its standard output or error, is shown in the log, up to 200 characters of it; a
     program that is meant for this writes no secret there. Its arguments and its environment are shown nowhere.
@@ -209,11 +210,19 @@ class _Running(ProcessProtocol):
 
     async def _is_gone(self, seconds: float) -> bool:
         until = self._clock.seconds() + seconds
-        while self._send(0):
+        while self._is_there():
             if self._clock.seconds() >= until:
                 return False
             await deferLater(self._clock, _LOOK_EVERY)
         return True
+
+    def _is_there(self) -> bool:
+        if self.exited.happened:
+            # What it has left behind has become ours where this is the first process of a container, say.
+            with suppress(ChildProcessError):
+                while os.waitpid(-self._pid, os.WNOHANG) != (0, 0):
+                    pass
+        return self._send(0)
 
     def _send(self, number: int) -> bool:
         """Send a signal to the group; False where there is nobody in it."""
