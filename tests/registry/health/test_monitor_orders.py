@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -100,8 +100,10 @@ EVENTS = st.one_of(
 )
 
 
+@settings(max_examples=400)
 @given(
-    events=st.lists(EVENTS, max_size=60),
+    events=st.lists(EVENTS, min_size=10, max_size=60),
+    in_a_row=st.sampled_from([1, 2]),
     show_status=st.booleans(),
     initial=st.sampled_from([PASSING, CRITICAL]),
     deregister_after=st.sampled_from([None, 40.0]),
@@ -109,6 +111,7 @@ EVENTS = st.one_of(
 )
 def test_whatever_happens_the_registration_stands_in_the_end_as_its_health_says(
     events: list[Status | str | float],
+    in_a_row: int,
     show_status: bool,  # noqa: FBT001 - hypothesis gives it by name
     initial: Status,
     deregister_after: float | None,
@@ -116,7 +119,12 @@ def test_whatever_happens_the_registration_stands_in_the_end_as_its_health_says(
 ) -> None:
     clock, check, registration = Clock(), WaitingCheck(), ModelledRegistration()
     health = Health(
-        [check], fall=2, rise=2, deregister_after=deregister_after, initial=initial, show_status=show_status
+        [check],
+        fall=in_a_row,
+        rise=in_a_row,
+        deregister_after=deregister_after,
+        initial=initial,
+        show_status=show_status,
     )
     changes: list[tuple[Status, Status | None]] = []
     monitor = HealthMonitor(
@@ -130,6 +138,10 @@ def test_whatever_happens_the_registration_stands_in_the_end_as_its_health_says(
     monitor.start()
     for event in events:
         if isinstance(event, Status):
+            # Up to the next look.
+            for _ in range(25):
+                if check.looking is None:
+                    clock.advance(0.5)
             check.ends(event)
         elif isinstance(event, float):
             clock.advance(event)
