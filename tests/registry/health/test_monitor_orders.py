@@ -110,9 +110,10 @@ EVENTS = st.one_of(
     chance=st.sampled_from([0.0, 0.5, 0.99]),
 )
 def test_whatever_happens_the_registration_stands_in_the_end_as_its_health_says(
+    *,
     events: list[Status | str | float],
     in_a_row: int,
-    show_status: bool,  # noqa: FBT001 - hypothesis gives it by name
+    show_status: bool,
     initial: Status,
     deregister_after: float | None,
     chance: float,

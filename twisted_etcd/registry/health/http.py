@@ -8,7 +8,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, RedirectAgent, ResponseDone
@@ -210,7 +210,19 @@ class _Endpoints:
         self._connections = connections
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: N802 - as IAgentEndpointFactory has it
-        return self._connections.to(Endpoint(uri.scheme.decode(), uri.host.decode(), uri.port))
+        return _Quiet(self._connections.to(Endpoint(uri.scheme.decode(), uri.host.decode(), uri.port)))
+
+
+@implementer(IStreamClientEndpoint)
+class _Quiet:
+    """Connects without a word in the log about each connection."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803 - as IStreamClientEndpoint has it
+        cast("Any", protocolFactory).noisy = False
+        return self._endpoint.connect(protocolFactory)
 
 
 class _Cut(Exception):
