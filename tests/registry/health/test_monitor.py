@@ -346,6 +346,49 @@ def test_stopped_while_it_looks_and_while_the_registration_is_being_told() -> No
     assert monitored.clock.getDelayedCalls() == []
 
 
+def test_stopped_while_it_is_taken_back_it_waits_for_that_and_tries_no_more() -> None:
+    for comes in (None, AWAY):
+        monitored = Monitored(SteadyCheck(CRITICAL), deregister_after=60.0)
+        monitored.start()
+        taking_back: Deferred[None] = Deferred()
+        monitored.registered.answers = [taking_back]
+        monitored.pass_by(60)
+        stopped = monitored.monitor.stop()
+        assert not taking_back.called
+        assert peek(stopped) is PENDING
+        if comes is None:
+            taking_back.callback(None)
+        else:
+            taking_back.errback(comes)
+        assert result_of(stopped) is None
+        assert monitored.registered.told == ["withhold", "take back"]
+        assert monitored.clock.getDelayedCalls() == []
+
+
+def test_stopped_by_the_registration_as_it_is_taken_back() -> None:
+    monitored = Monitored(SteadyCheck(CRITICAL), deregister_after=60.0)
+    monitored.start()
+    taking_back: Deferred[None] = Deferred()
+    monitored.registered.answers = [taking_back]
+    monitored.registered.during = monitored.monitor.stop
+    monitored.pass_by(60)
+    assert not taking_back.called
+    assert peek(monitored.monitor.ended) is PENDING
+    taking_back.callback(None)
+    assert result_of(monitored.monitor.ended) is result_of(monitored.monitor.stop()) is None
+    assert monitored.clock.getDelayedCalls() == []
+
+
+def test_stopped_while_it_waits_to_take_it_back_again() -> None:
+    monitored = Monitored(SteadyCheck(CRITICAL), deregister_after=60.0)
+    monitored.start()
+    monitored.registered.answers = [AWAY]
+    monitored.pass_by(59.5)
+    assert result_of(monitored.monitor.stop()) is None
+    assert monitored.registered.told == ["withhold", "take back"]
+    assert monitored.clock.getDelayedCalls() == []
+
+
 def test_stopped_while_it_waits_for_the_next_attempt() -> None:
     monitored = Monitored(SteadyCheck(), interval=100.0)
     monitored.registered.answers = [AWAY] * 1000

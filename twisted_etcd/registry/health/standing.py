@@ -83,8 +83,9 @@ class Standing:
         self._news: Moment[None] = Moment()
         self._running: Deferred[bool] | None = None
         self._over: Moment[bool] = Moment()
-        #: Whether the target is being called, so that nothing is waited for.
-        self._calling = False
+        #: Whether what runs must not be cancelled: the target is being called, so that nothing is waited for, or it is
+        #: being taken back, which is not left half done.
+        self._busy = False
         self._stopped = False
 
     def begin(self, status: Status) -> Deferred[bool]:
@@ -108,13 +109,13 @@ class Standing:
         return self._over.wait()
 
     def stop(self) -> Deferred[bool]:
-        """Leave it as it is; fires when nothing is under way."""
+        """Leave it as it is, but for a call to take it back that is under way; fires when nothing is."""
         self._stopped = True
-        if self._running is not None:
-            if not self._calling:
+        if not self._busy:
+            if self._running is None:
+                self._over.fire(False)
+            else:
                 self._running.cancel()
-        elif not self._calling:
-            self._over.fire(False)
         return self._over.wait()
 
     def _wake(self) -> None:
@@ -141,6 +142,8 @@ class Standing:
                 return not call.last
             except Exception as error:  # noqa: BLE001 - whatever it is, the status is still to be told
                 self._complain(call.what, error)
+                if self._stopped:
+                    return False
                 await self._wait(news)
             else:
                 self._backoff.reset()
@@ -149,11 +152,14 @@ class Standing:
 
     async def _make(self, call: _Call) -> None:
         call.begun()
-        self._calling = True
+        self._busy = True
         try:
             making: Deferred[Any] = maybeDeferred(call.make)
+            if call.last:
+                await making
+                return
         finally:
-            self._calling = False
+            self._busy = False
         if self._stopped:
             # By what the target has called.
             making.addErrback(lambda _: None).cancel()
