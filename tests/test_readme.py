@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import sys
@@ -17,11 +18,13 @@ from twisted.internet.utils import getProcessOutputAndValue
 
 import twisted_etcd
 from tests.etcds import ONE_VERSION, FreshEtcd
-from tests.wire import Event, soon
+from tests.registry.health.looked_at import Registered
+from tests.wire import Event, Listener, Peer, soon
 from twisted_etcd.client.auth import Auth
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.cluster import Cluster
 from twisted_etcd.client.maintenance import Maintenance
+from twisted_etcd.daemon.health_settings import make_healths
 from twisted_etcd.daemon.hosting import make_services
 from twisted_etcd.daemon.settings import load
 from twisted_etcd.embedded.process import EmbeddedEtcd
@@ -62,6 +65,7 @@ def test_every_block_of_python_is_one_that_is_run_here() -> None:
         "TLSSettings(",
         "Application(",
         "class Prices",
+        "watch_over_shop",
         "etcd_cluster.leader()",
     )
     assert sorted(re.findall(r"```python\n(.*?)```", README, re.DOTALL)) == sorted(
@@ -205,6 +209,48 @@ async def test_a_node_and_a_service_that_follows_a_value(etcd_server: EmbeddedEt
     await soon(etcd.set_config("shop/prices", "low"))
     await changed.until(lambda: service.prices == b"low")
     await soon(node.stopService())
+
+
+class Healthy(Peer):
+    """Answers the host that the README asks for."""
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        if self.data.endswith(b"\r\n\r\n") and b"\r\nHost: shop.example\r\n" in self.data:
+            self.socket.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+
+@ensureDeferred
+async def test_a_registration_whose_health_is_looked_after() -> None:
+    listener = Listener(Healthy)
+    code = block("python", "watch_over_shop").replace("127.0.0.1:8080", listener.authority)
+    registered, told = Registered(), Event()
+    registered.during = told.happened
+    monitor = run(code)["watch_over_shop"](reactor, registered)
+    await told.until(lambda: "offer" in registered.told)
+    assert registered.told == ["withhold", "offer"]
+    await soon(monitor.stop())
+    await listener.close()
+
+
+def test_every_check_has_the_parameters_that_its_row_says() -> None:
+    rows = re.findall(r"^\| `(\w+Check)\((.*?)\)` \|", README, re.MULTILINE)
+    assert {name for name, _ in rows} == {name for name in twisted_etcd.__all__ if name.endswith("Check")} - {"Check"}
+    for name, written in rows:
+        names = re.findall(r"(?:^|, )(\w+)(?==|,|$)", re.sub(r"\[.*?\]|\{.*?\}", "", written))
+        parameters = list(inspect.signature(getattr(twisted_etcd, name)).parameters)
+        if name == "MessageCheck":
+            names = ["caller", "target", *names[-2:]]
+        assert parameters[: len(names)] == names, name
+
+
+@pytest.mark.usefixtures("certificates")
+def test_the_checks_of_a_settings_file(certificates: Path) -> None:
+    file = certificates / "etcdservice.yaml"
+    file.write_text(block("yaml", "show_status"))
+    checks = load(file, {}).register[0].checks
+    assert [(each.interval, each.fall, each.show_status) for each in checks] == [(5.0, 3, True), (10.0, 1, False)]
+    assert len(make_healths(cast("Any", reactor), checks)) == 2
 
 
 def test_the_settings_file(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,14 @@ from twisted_etcd.messaging.messages import Message, Request
 from twisted_etcd.messaging.node import Node
 from twisted_etcd.messaging.routes import handles
 from twisted_etcd.messaging.service import MessageService
-from twisted_etcd.registry.instance import Instance
+from twisted_etcd.registry.health.command import CommandCheck
+from twisted_etcd.registry.health.function import CallableCheck, TTLCheck
+from twisted_etcd.registry.health.health import Health
+from twisted_etcd.registry.health.http import HTTPCheck
+from twisted_etcd.registry.health.monitor import HealthMonitor
+from twisted_etcd.registry.health.result import Check, CheckResult
+from twisted_etcd.registry.health.tcp import TCPCheck
+from twisted_etcd.registry.instance import Instance, Status
 from twisted_etcd.registry.registration import Registration, RegistrationState
 from twisted_etcd.registry.registry import Registry
 from twisted_etcd.registry.view import ServiceChange, ServiceView
@@ -123,6 +130,7 @@ from twisted_etcd.schema.kv import Event, EventType, KeyValue, SortOrder, SortTa
 from twisted_etcd.schema.maintenance import AlarmType
 from twisted_etcd.schema.watch import FilterType
 from twisted_etcd.services.api import ConfigWatch, EtcdApi
+from twisted_etcd.services.checks import MessageCheck
 from twisted_etcd.services.etcd import EtcdService
 from twisted_etcd.services.messages import (
     ETCD_SERVICE,
@@ -183,11 +191,15 @@ __all__ = [
     "BadLeaderTransferee",
     "BadMemberURLs",
     "BinaryNotFound",
+    "CallableCheck",
     "Cancelled",
     "CertificateNamesUser",
     "ChangeType",
+    "Check",
+    "CheckResult",
     "ClusterChanged",
     "ClusterIDMismatch",
+    "CommandCheck",
     "Compacted",
     "ConfigChange",
     "ConfigFollower",
@@ -256,6 +268,9 @@ __all__ = [
     "FailedPrecondition",
     "FilterType",
     "FutureRevision",
+    "HTTPCheck",
+    "Health",
+    "HealthMonitor",
     "HistoryReplaced",
     "Instance",
     "InternalError",
@@ -279,6 +294,7 @@ __all__ = [
     "MemberNotFound",
     "MemberNotLearner",
     "Message",
+    "MessageCheck",
     "MessageService",
     "MessagingError",
     "NoDowngrade",
@@ -332,8 +348,11 @@ __all__ = [
     "SortOrder",
     "SortTarget",
     "StartFailed",
+    "Status",
+    "TCPCheck",
     "TLSFailed",
     "TLSSettings",
+    "TTLCheck",
     "TooManyLearners",
     "TooManyOperations",
     "TooManyRequests",

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 import trustme
 
+from twisted_etcd.daemon.health_settings import CheckSettings, HTTPSettings
 from twisted_etcd.daemon.settings import (
     EmbeddedSettings,
     HostSettings,
@@ -594,4 +595,7 @@ def test_what_the_example_has_as_comments_is_right_too(pem: Path) -> None:
     assert settings.etcd.auth == AuthSettings("root", "hunter2")
     assert settings.etcd.tls.key_file == str(pem / "client-key.pem")
     assert [host.path for host in settings.services] == ["greeter.Greeter", "greeter.Guest"]
+    # what the comment shows are the defaults, but for the header
+    what = HTTPSettings(url="http://127.0.0.1:8080/health", headers={"X-Checked-By": "etcdservice"})
+    assert settings.register[0].checks == (CheckSettings(what=what),)
     assert settings.embedded.extra_args == ("--max-request-bytes=3145728",)

@@ -336,7 +336,7 @@ async def test_https_to_a_server_that_speaks_none_is_explained(
 ) -> None:
     url = etcd_server.endpoint.replace("http://", "https://")
     gateway = make_gateway(url, tls=TLSSettings(), request_timeout=0.1)
-    await refused(gateway, "if etcd speaks plain HTTP there, write http://", Unavailable)
+    await refused(gateway, "if plain HTTP is spoken there, write http://", Unavailable)
 
 
 # --- streams --------------------------------------------------------------------------------------------------------
@@ -380,7 +380,7 @@ async def test_streams_explain_a_scheme_that_is_the_wrong_one(
     secure: Secure, etcd_server: EmbeddedEtcd, make_gateway: MakeGateway, opening: Opening
 ) -> None:
     plain = make_gateway(etcd_server.endpoint.replace("http://", "https://"), tls=TLSSettings())
-    await stream_refused(plain, opening, "if etcd speaks plain HTTP there, write http://", Unavailable)
+    await stream_refused(plain, opening, "if plain HTTP is spoken there, write http://", Unavailable)
     tls = make_gateway(f"http://127.0.0.1:{secure.port}")
     await stream_refused(tls, opening, "if etcd speaks TLS there, write https://", Unavailable)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from twisted_etcd.daemon.health_settings import describe_checks
 from twisted_etcd.daemon.settings import EmbeddedSettings, Settings
 from twisted_etcd.gateway.tls import TLSSettings
 from twisted_etcd.settings.etcd import EtcdSettings
@@ -25,6 +26,7 @@ def _lines(settings: Settings) -> Iterator[str]:
     for entry in settings.register:
         yield f"registers {entry.name} at {entry.address}"
         yield f"  TTL {entry.ttl} s, tags: {_listed(entry.tags)}, metadata: {_listed(entry.metadata)}"
+        yield from (f"  {line}" for line in describe_checks(entry.checks))
     for key in settings.watch:
         yield f"follows the configuration {settings.etcd.config_prefix}/{key.lstrip('/')}"
     for host in settings.services:

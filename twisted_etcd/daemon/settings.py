@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from twisted_etcd.config.configuration import checked_key
+from twisted_etcd.daemon.health_settings import CheckSettings, check_settings
 from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.endpoints import parse_endpoints
@@ -46,6 +47,7 @@ class RegisterSettings(Discreet, frozen=True, kw_only=True):
 
     :ivar address: ``host:port``.
     :ivar ttl: seconds.
+    :ivar checks: what decides whether it is in etcd; without any it always is.
     """
 
     secret_fields: ClassVar[frozenset[str]] = frozenset({"metadata"})
@@ -55,6 +57,7 @@ class RegisterSettings(Discreet, frozen=True, kw_only=True):
     ttl: int = 10
     tags: tuple[str, ...] = ()
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    checks: tuple[CheckSettings, ...] = ()
 
 
 class HostSettings(Discreet, frozen=True, kw_only=True):
@@ -146,7 +149,7 @@ def load(path: str | Path | None, environ: Mapping[str, str]) -> Settings:
     settings = Settings(
         etcd=etcd_settings(root.section("etcd"), directory),
         node=_node(root.section("node")),
-        register=_register(root),
+        register=_register(root, directory),
         watch=_watch(root),
         services=_services(root, mistakes.file),
         embedded=_embedded(root.section("embedded"), directory),
@@ -166,7 +169,7 @@ def _node(section: Section) -> NodeSettings:
     return settings
 
 
-def _register(root: Section) -> tuple[RegisterSettings, ...]:
+def _register(root: Section, directory: Path) -> tuple[RegisterSettings, ...]:
     found: list[RegisterSettings] = []
     for section in root.sections("register"):
         entry = RegisterSettings(
@@ -175,6 +178,7 @@ def _register(root: Section) -> tuple[RegisterSettings, ...]:
             ttl=section.whole("ttl", 10, least=1, most=_LONGEST_TTL, expected="a whole number of seconds"),
             tags=section.texts("tags"),
             metadata=section.text_map("metadata"),
+            checks=check_settings(section, directory),
         )
         section.end()
         if entry.name and any((entry.name, entry.address) == (each.name, each.address) for each in found):

@@ -30,7 +30,7 @@ from zope.interface import directlyProvides, implementer, providedBy
 from twisted_etcd.gateway.endpoints import Endpoint
 from twisted_etcd.gateway.tls import TLSTrust
 
-_CUT_HANDSHAKE = "the connection was closed during the TLS handshake; if etcd speaks plain HTTP there, write http://"
+_CUT_HANDSHAKE = "the connection was closed during the TLS handshake; if plain HTTP is spoken there, write http://"
 
 #: A peer that has gone without a word, as where a router on the way forgot the connection, is noticed within 10 seconds
 #: by the kernel: nothing comes from it, and nothing that is sent there fails. What a system does not have is left out.

@@ -120,8 +120,13 @@ class Section:
         items = (self._parsed(value, parse) for value in self.listed(key, "texts"))
         return tuple(item for item in items if item is not None)
 
-    def text_map(self, key: str) -> dict[str, str]:
-        """A mapping of texts, which may be empty."""
+    def text_map(self, key: str, *, secret: bool = False) -> dict[str, str]:
+        """
+        A mapping of texts, which may be empty.
+
+        :param secret: whether none of them may be shown.
+        """
+        section = Section(None, self.path, self.mistakes, secret=True) if secret else self
         value = self.given(key)
         if value is None:
             return {}
@@ -133,7 +138,7 @@ class Section:
             if isinstance(each.content, str):
                 found[name] = each.content
             elif not each.broken:
-                self.wrong(each, "text (put it in quotes)")
+                section.wrong(each, "text (put it in quotes)")
         return found
 
     def listed(self, key: str, what: str) -> list[Value]:

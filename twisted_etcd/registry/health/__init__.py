@@ -1,0 +1,1 @@
+"""Health: whether an instance serves, and so whether it stands in etcd."""
