@@ -33,11 +33,12 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.embedded.binary import find_binary
-from twisted_etcd.errors import Compacted, EtcdError, RequestFailed, TwistedEtcdError
+from twisted_etcd.errors import Compacted, EtcdError, OutcomeUnknown, RequestFailed, TwistedEtcdError
 from twisted_etcd.moment import Moment
 from twisted_etcd.schema import rpcs
-from twisted_etcd.schema.cluster import MemberAddRequest, MemberListRequest, MemberRemoveRequest
+from twisted_etcd.schema.cluster import Member, MemberAddRequest, MemberListRequest, MemberRemoveRequest
 from twisted_etcd.schema.maintenance import MoveLeaderRequest, StatusResponse
 from twisted_etcd.testing.member import ClusterMember, ILabReactor
 from twisted_etcd.testing.patience import Patience
@@ -364,10 +365,16 @@ class EtcdCluster(Service):
         port = await self._links.connect(member.name)
         async with leader.client() as client:
             request = MemberAddRequest(peerURLs=(_url(port),), isLearner=member.learner)
-            answer = await client.call(rpcs.MEMBER_ADD, request, timeout=_CHANGE_TIMEOUT)
-        member.id = answer.member.ID
+            try:
+                members = (await client.call(rpcs.MEMBER_ADD, request, timeout=_STATUS_TIMEOUT)).members
+            except OutcomeUnknown:
+                # etcd drops a change that follows another at once, and does not say so.
+                members = await self._listed(client)
+                if not any(_url(port) in each.peerURLs for each in members):
+                    members = (await client.call(rpcs.MEMBER_ADD, request, timeout=_CHANGE_TIMEOUT)).members
+        member.id = next(each.ID for each in members if _url(port) in each.peerURLs)
         # One that was not started yet has no name in etcd.
-        addresses = (f"{each.name or member.name}={url}" for each in answer.members for url in each.peerURLs)
+        addresses = (f"{each.name or member.name}={url}" for each in members for url in each.peerURLs)
         self._equip(member, port, ",".join(addresses), "existing")
 
     def remove_member(self, member: ClusterMember) -> Deferred[None]:
@@ -449,10 +456,13 @@ class EtcdCluster(Service):
             )
         )
 
+    @staticmethod
+    async def _listed(client: EtcdClient) -> tuple[Member, ...]:
+        return (await client.call(rpcs.MEMBER_LIST, MemberListRequest(), timeout=_CHANGE_TIMEOUT)).members
+
     async def _learn_ids(self, member: ClusterMember) -> None:
         async with member.client() as client:
-            answer = await client.call(rpcs.MEMBER_LIST, MemberListRequest(), timeout=_CHANGE_TIMEOUT)
-        ids = {each.name: each.ID for each in answer.members}
+            ids = {each.name: each.ID for each in await self._listed(client)}
         for each in self._members:
             each.id = ids[each.name]
 
