@@ -283,7 +283,8 @@ class SharedStream(Line[WebSocket, WatchFrame]):
 
     def _interrupted(self, error: Exception) -> None:
         self._settle()
-        for watch in self._ids:
+        # Who hears of it can stop this one and others.
+        for watch in tuple(self._ids):
             watch.broke()
         if self._is_refusal(error):
             self._carriers.websocket_refused(self, f"{self._endpoint}: {error}")
