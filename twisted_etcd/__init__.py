@@ -108,10 +108,25 @@ from twisted_etcd.messaging.messages import Message, Request
 from twisted_etcd.messaging.node import Node
 from twisted_etcd.messaging.routes import handles
 from twisted_etcd.messaging.service import MessageService
-from twisted_etcd.registry.instance import Instance
+from twisted_etcd.registry.choice import (
+    CHOICES,
+    Choice,
+    LeastUsed,
+    RandomChoice,
+    RoundRobin,
+    Sticky,
+    Use,
+    Weighted,
+    begin_use,
+    choice_of,
+)
+from twisted_etcd.registry.filter import EVERY_INSTANCE, InstanceFilter
+from twisted_etcd.registry.instance import Instance, InstanceFormat, Status
+from twisted_etcd.registry.lens import Changes, ServiceChange
+from twisted_etcd.registry.protection import Protection
 from twisted_etcd.registry.registration import Registration, RegistrationState
 from twisted_etcd.registry.registry import Registry
-from twisted_etcd.registry.view import ServiceChange, ServiceView
+from twisted_etcd.registry.view import ServiceView
 from twisted_etcd.schema.kv import Event, EventType, KeyValue, SortOrder, SortTarget
 from twisted_etcd.schema.watch import FilterType
 from twisted_etcd.services.api import ConfigWatch, EtcdApi
@@ -166,7 +181,9 @@ from twisted_etcd.services.messages import (
 )
 
 __all__ = [
+    "CHOICES",
     "ETCD_SERVICE",
+    "EVERY_INSTANCE",
     "Aborted",
     "AlreadyExists",
     "AuthNotEnabled",
@@ -177,6 +194,8 @@ __all__ = [
     "Cancelled",
     "CertificateNamesUser",
     "ChangeType",
+    "Changes",
+    "Choice",
     "ClusterChanged",
     "ClusterIDMismatch",
     "Compacted",
@@ -248,6 +267,8 @@ __all__ = [
     "FutureRevision",
     "HistoryReplaced",
     "Instance",
+    "InstanceFilter",
+    "InstanceFormat",
     "InternalError",
     "InvalidArgument",
     "InvalidAuthToken",
@@ -263,6 +284,7 @@ __all__ = [
     "LeaseNotFound",
     "LeaseProvided",
     "LeaseTTLTooLarge",
+    "LeastUsed",
     "MemberExists",
     "MemberNotFound",
     "MemberNotLearner",
@@ -287,6 +309,8 @@ __all__ = [
     "PermissionDenied",
     "PermissionNotGiven",
     "PermissionNotGranted",
+    "Protection",
+    "RandomChoice",
     "Registration",
     "RegistrationState",
     "Registry",
@@ -301,6 +325,7 @@ __all__ = [
     "RoleNotGranted",
     "RootRoleMissing",
     "RootUserMissing",
+    "RoundRobin",
     "Scan",
     "ServerDeadlineExceeded",
     "ServerStopped",
@@ -315,6 +340,8 @@ __all__ = [
     "SortOrder",
     "SortTarget",
     "StartFailed",
+    "Status",
+    "Sticky",
     "TLSFailed",
     "TLSSettings",
     "TooManyLearners",
@@ -327,6 +354,7 @@ __all__ = [
     "UnhealthyCluster",
     "Unimplemented",
     "UnknownError",
+    "Use",
     "UserEmpty",
     "UserExists",
     "UserNotFound",
@@ -336,6 +364,9 @@ __all__ = [
     "WatchCancelled",
     "WatchEnded",
     "WatchStopped",
+    "Weighted",
+    "begin_use",
+    "choice_of",
     "compare",
     "handles",
     "op",
