@@ -293,7 +293,7 @@ class ServiceView(RangeFollower):
                 self._present[change.key] = new
         gone = {key: old for key, old in before.items() if old is not None and key not in self._present}
         touched = dict.fromkeys(before)
-        touched.update(dict.fromkeys(self._vanish(gone)))
+        touched.update(dict.fromkeys(sorted(self._vanish(gone))))
         self._update(touched)
 
     def stop(self) -> Deferred[None]:

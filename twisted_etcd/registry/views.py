@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_etcd.client.kv import is_time
-from twisted_etcd.errors import DeadlineExceeded, EtcdError, RequestFailed, ServiceStopped
+from twisted_etcd.errors import DeadlineExceeded, EtcdError, InvalidSettings, RequestFailed, ServiceStopped
 from twisted_etcd.registry.filter import InstanceFilter
 from twisted_etcd.registry.instance import Instance
 from twisted_etcd.registry.view import ServiceView
@@ -90,9 +90,11 @@ class Views:
         :param timeout: seconds; 5 where it is None.
         :raises RequestFailed: etcd cannot be reached; :exc:`DeadlineExceeded` or :exc:`Unavailable`.
         :raises EtcdError: etcd refuses.
+        :raises InvalidSettings: where the name or the timeout cannot be used.
         """
-        if timeout is not None:
-            is_time(timeout, "timeout")
+        if timeout is not None and not is_time(timeout, "timeout"):
+            msg = f"timeout must be a number of seconds from 0 on, not {timeout!r}"
+            raise InvalidSettings(msg)
         view = self.asked(name)
         if view.loaded:
             return succeed(view)
