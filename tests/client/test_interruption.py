@@ -134,6 +134,29 @@ def test_one_that_has_ended_tells_nothing_more(own_streams: int) -> None:
     assert told == []
 
 
+def test_one_that_shares_a_stream_is_interrupted_until_a_member_is_well() -> None:
+    scene = Scene(own_streams=0)
+    watch = scene.watch()
+    told = told_by(watch)
+    stream = scene.open_next()
+    stream.confirm(1)
+    scene.clock.advance(6)
+    for _ in range(3):
+        # It would confirm watches without a leader, too.
+        (_, answer) = scene.gateway.checkups.pop()
+        answer.callback(Condition(trouble="it has no leader"))
+        scene.clock.advance(1)
+        assert scene.gateway.openings == []
+    assert told == [True]
+    stream.finish_closing()
+    (_, answer) = scene.gateway.checkups.pop()
+    answer.callback(Condition())
+    scene.gateway.take().succeed().confirm(1)
+    assert told == [True, False]
+    # Well once, the next break is one of connections again.
+    watch.stop()
+
+
 def test_of_several_on_one_stream_one_that_hears_of_it_can_stop_them_all() -> None:
     scene = Scene(own_streams=0)
     watches = [scene.watch(b"%d" % number) for number in range(3)]

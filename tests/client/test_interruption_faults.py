@@ -105,6 +105,25 @@ async def test_a_watch_whose_member_dies_goes_on_at_another(
     await heard.until(True, False)
 
 
+@ONE_VERSION
+@CARRIERS
+@ensureDeferred
+async def test_a_cluster_without_a_leader_interrupts_until_it_has_one(
+    new_etcd_cluster: NewEtcdCluster, make_client: MakeClient, own_streams: int
+) -> None:
+    cluster = await new_etcd_cluster()
+    left, *others = cluster.members
+    watcher = make_client(endpoints=left.endpoint, own_streams=own_streams)
+    heard = Heard(watcher.watch("k"))
+    await soon(heard.watch.ready)
+    for member in others:
+        await member.kill()
+    # Nothing of its own breaks: it is asked how it is.
+    await heard.until(True)
+    await soon(gatherResults([member.restart() for member in others]))
+    await heard.until(False)
+
+
 @pytest.mark.parametrize("own_streams", [16, 0], ids=["own-streams", "shared"])
 @ensureDeferred
 async def test_a_slow_consumer_is_no_interruption(
