@@ -217,13 +217,11 @@ class Sticky:
         if key is None:
             return self._without_key.choose(candidates)
         wanted = key.encode() if isinstance(key, str) else key
-        return max(candidates, key=lambda instance: self._scores(wanted, instance))
-
-    @staticmethod
-    def _scores(key: bytes, instance: Instance) -> tuple[float, float]:
-        # The second one is for those who share an id, though it is to tell them apart.
-        score, further = (_fraction(key, name.encode()) for name in (instance.id, instance.endpoint))
-        return -_weight(instance) / math.log(score), further
+        scores = [-_weight(each) / math.log(_fraction(wanted, each.id.encode())) for each in candidates]
+        highest = max(scores)
+        best = [each for each, score in zip(candidates, scores, strict=True) if score == highest]
+        # More than one where they share an id, though it is to tell them apart.
+        return best[0] if len(best) == 1 else max(best, key=lambda each: _fraction(wanted, each.endpoint.encode()))
 
 
 def _fraction(key: bytes, name: bytes) -> float:

@@ -47,10 +47,12 @@ class Scene(msgspec.Struct, frozen=True):
     What there is to see of a service.
 
     :ivar instances: all that there are, by their keys.
+    :ivar order: those keys in their order.
     :ivar held_back: the keys of those that are held back.
     """
 
     instances: Mapping[bytes, Instance]
+    order: tuple[bytes, ...]
     stale: bool
     held_back: frozenset[bytes]
 
@@ -104,7 +106,7 @@ class Lens:
         if not added and not removed and marks == self._marks:
             return None
         return ServiceChange(
-            instances=tuple(each for _, each in sorted(self._shown.items(), key=_by_key)),
+            instances=tuple([self._shown[key] for key in scene.order if key in self._shown]),
             added=tuple(added),
             removed=tuple(removed),
             updated=tuple(updated),
@@ -114,10 +116,6 @@ class Lens:
 
     def _marks_in(self, scene: Scene) -> tuple[bool, frozenset[bytes]]:
         return scene.stale, scene.held_back.intersection(self._shown)
-
-
-def _by_key(item: tuple[bytes, Instance]) -> bytes:
-    return item[0]
 
 
 class Told:

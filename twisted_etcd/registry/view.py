@@ -77,7 +77,10 @@ class ServiceView(RangeFollower):
         self._present: dict[bytes, Instance] = {}
         #: The same with what is held back, and in the order of the keys; None where that is to be made anew.
         self._seen: dict[bytes, Instance] = {}
+        self._order: tuple[bytes, ...] | None = None
         self._in_order: tuple[Instance, ...] | None = None
+        #: Those that :meth:`select` gives without a filter; likewise.
+        self._callable: tuple[Instance, ...] | None = None
         self.protection: Protection | None = None
         self._hold_back: HoldBack[Instance] | None = None
         self._release: IDelayedCall | None = None
@@ -104,12 +107,21 @@ class ServiceView(RangeFollower):
         that are held back are among them.
         """
         if self._in_order is None:
-            self._in_order = tuple(self._seen[key] for key in sorted(self._seen))
+            self._in_order = tuple([self._seen[key] for key in self._keys_in_order()])
         return self._in_order
+
+    def _keys_in_order(self) -> tuple[bytes, ...]:
+        if self._order is None:
+            self._order = tuple(sorted(self._seen))
+        return self._order
 
     def select(self, where: InstanceFilter = _CALLABLE) -> tuple[Instance, ...]:
         """Those that a filter picks; without one, those that can be called: all but the critical ones."""
-        return where.of(self.instances)
+        if where is not _CALLABLE:
+            return where.of(self.instances)
+        if self._callable is None:
+            self._callable = where.of(self.instances)
+        return self._callable
 
     def choose(
         self, choice: Choice | str = ROUND_ROBIN, *, key: str | bytes | None = None, where: InstanceFilter = _CALLABLE
@@ -179,7 +191,7 @@ class ServiceView(RangeFollower):
         return changes
 
     def _see(self) -> Scene:
-        return Scene(self._seen, self.stale, frozenset(self.held))
+        return Scene(self._seen, self._keys_in_order(), self.stale, frozenset(self.held))
 
     def _announce(self, touched: Collection[bytes]) -> None:
         for number in tuple(self._audience):
@@ -226,7 +238,7 @@ class ServiceView(RangeFollower):
                 self._seen[key] = instance
             else:
                 self._seen.pop(key, None)
-        self._in_order = None
+        self._order = self._in_order = self._callable = None
         if touched:
             self._announce(touched)
 
@@ -275,7 +287,7 @@ class ServiceView(RangeFollower):
         """What is there at first is nobody's change."""
         self._present = {key: each for key, kv in found.items() if (each := _instance(kv)) is not None}
         self._seen = dict(self._present)
-        self._in_order = None
+        self._order = self._in_order = self._callable = None
         scene = self._see()
         for told in self._audience.values():
             told.begin(scene)
