@@ -67,6 +67,7 @@ def test_every_block_of_python_is_one_that_is_run_here() -> None:
         "class Prices",
         "watch_over_shop",
         "etcd_cluster.leader()",
+        "call_shop",
     )
     assert sorted(re.findall(r"```python\n(.*?)```", README, re.DOTALL)) == sorted(
         block("python", each) for each in parts
@@ -129,6 +130,31 @@ def test_every_method_of_the_three_is_in_the_table() -> None:
 async def test_puts_that_travel_alone(etcd_server: EmbeddedEtcd) -> None:
     async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
         await run(block("python", "own_revisions"))["own_revisions"](client)
+
+
+@ensureDeferred
+async def test_a_service_is_found_and_chosen_and_followed(etcd_server: EmbeddedEtcd) -> None:
+    printed: list[Any] = []
+    said = Event()
+
+    def say(*words: object) -> None:
+        printed.append(words)
+        said.happened()
+
+    names = run(block("python", "call_shop"))
+    names["print"] = say
+    async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
+        value = '{"address": "10.0.0.7", "port": 80, "tags": ["eu"]}'
+        await client.put("/services/shop/10.0.0.7:80", value)
+        calling = Deferred.fromCoroutine(names["call_shop"](reactor, client))
+        await said.until(lambda: len(printed) > 1)
+        await client.put("/services/shop/10.0.0.8:80", "10.0.0.8:80")
+        await soon(calling)
+        await client.delete("/services/shop/", prefix=True)
+    [[first]], chosen, [added, *others] = printed[0], printed[1], printed[2]
+    assert first.tags == ("eu",)
+    assert chosen == ("10.0.0.7:80", False)
+    assert ([each.endpoint for each in added], others) == (["10.0.0.8:80"], [(), (), False])
 
 
 @ensureDeferred

@@ -114,6 +114,19 @@ from twisted_etcd.messaging.messages import Message, Request
 from twisted_etcd.messaging.node import Node
 from twisted_etcd.messaging.routes import handles
 from twisted_etcd.messaging.service import MessageService
+from twisted_etcd.registry.choice import (
+    CHOICES,
+    Choice,
+    LeastUsed,
+    RandomChoice,
+    RoundRobin,
+    Sticky,
+    Use,
+    Weighted,
+    begin_use,
+    choice_of,
+)
+from twisted_etcd.registry.filter import EVERY_INSTANCE, InstanceFilter
 from twisted_etcd.registry.health.command import CommandCheck
 from twisted_etcd.registry.health.function import CallableCheck, TTLCheck
 from twisted_etcd.registry.health.health import Health
@@ -121,10 +134,12 @@ from twisted_etcd.registry.health.http import HTTPCheck
 from twisted_etcd.registry.health.monitor import HealthMonitor
 from twisted_etcd.registry.health.result import Check, CheckResult
 from twisted_etcd.registry.health.tcp import TCPCheck
-from twisted_etcd.registry.instance import Instance, Status
+from twisted_etcd.registry.instance import Instance, InstanceFormat, Status
+from twisted_etcd.registry.lens import Changes, ServiceChange
+from twisted_etcd.registry.protection import Protection
 from twisted_etcd.registry.registration import Registration, RegistrationState
 from twisted_etcd.registry.registry import Registry
-from twisted_etcd.registry.view import ServiceChange, ServiceView
+from twisted_etcd.registry.view import ServiceView
 from twisted_etcd.schema.auth import Permission, PermissionType
 from twisted_etcd.schema.kv import Event, EventType, KeyValue, SortOrder, SortTarget
 from twisted_etcd.schema.maintenance import AlarmType
@@ -182,7 +197,9 @@ from twisted_etcd.services.messages import (
 )
 
 __all__ = [
+    "CHOICES",
     "ETCD_SERVICE",
+    "EVERY_INSTANCE",
     "Aborted",
     "AlarmType",
     "AlreadyExists",
@@ -195,8 +212,10 @@ __all__ = [
     "Cancelled",
     "CertificateNamesUser",
     "ChangeType",
+    "Changes",
     "Check",
     "CheckResult",
+    "Choice",
     "ClusterChanged",
     "ClusterIDMismatch",
     "CommandCheck",
@@ -273,6 +292,8 @@ __all__ = [
     "HealthMonitor",
     "HistoryReplaced",
     "Instance",
+    "InstanceFilter",
+    "InstanceFormat",
     "InternalError",
     "InvalidArgument",
     "InvalidAuthManagement",
@@ -290,6 +311,7 @@ __all__ = [
     "LeaseNotFound",
     "LeaseProvided",
     "LeaseTTLTooLarge",
+    "LeastUsed",
     "MemberExists",
     "MemberNotFound",
     "MemberNotLearner",
@@ -318,6 +340,8 @@ __all__ = [
     "PermissionNotGiven",
     "PermissionNotGranted",
     "PermissionType",
+    "Protection",
+    "RandomChoice",
     "Registration",
     "RegistrationState",
     "Registry",
@@ -332,6 +356,7 @@ __all__ = [
     "RoleNotGranted",
     "RootRoleMissing",
     "RootUserMissing",
+    "RoundRobin",
     "Scan",
     "ServerDeadlineExceeded",
     "ServerStopped",
@@ -349,6 +374,7 @@ __all__ = [
     "SortTarget",
     "StartFailed",
     "Status",
+    "Sticky",
     "TCPCheck",
     "TLSFailed",
     "TLSSettings",
@@ -363,6 +389,7 @@ __all__ = [
     "UnhealthyCluster",
     "Unimplemented",
     "UnknownError",
+    "Use",
     "UserEmpty",
     "UserExists",
     "UserNotFound",
@@ -372,6 +399,9 @@ __all__ = [
     "WatchCancelled",
     "WatchEnded",
     "WatchStopped",
+    "Weighted",
+    "begin_use",
+    "choice_of",
     "compare",
     "handles",
     "op",

@@ -72,7 +72,7 @@ def test_discovery_reads_what_is_below_the_services_name_and_nothing_beside_it()
     etcd = ScriptedClient()
     discovering = registry(etcd).discover("shop")
     asked = etcd.take("get")
-    assert (asked.args, asked.options) == (("/services/shop/",), {"prefix": True})
+    assert (asked.args, asked.options) == (("/services/shop/",), {"prefix": True, "timeout": None})
     asked.answer.callback(found(7, kv("/services/shop/a", AT, 3), kv("/services/shop/b", "nonsense", 4)))
     assert result_of(discovering) == (Instance(address="10.0.0.7", port=80, id=AT),)
 

@@ -45,7 +45,7 @@ def test_who_comes_and_goes_is_told_with_all_that_there_are() -> None:
 def test_who_changes_is_both_added_and_removed() -> None:
     viewed = Viewed(kv("s/a", "10.0.0.1:80", 4))
     viewed.happens(put_event("s/a", "10.0.0.3:80", 8))
-    assert viewed.told == [ServiceChange((C,), (C,), (A,))]
+    assert viewed.told == [ServiceChange((C,), (C,), (A,), ((A, C),))]
 
 
 def test_a_key_put_again_as_it_was_is_no_change() -> None:
@@ -62,7 +62,7 @@ def test_what_came_together_is_told_as_its_outcome() -> None:
         delete_event("s/a", 9),
         put_event("s/a", "10.0.0.3:80", 10),
     )
-    assert viewed.told == [ServiceChange((C,), (C,), (A,))]
+    assert viewed.told == [ServiceChange((C,), (C,), (A,), ((A, C),))]
     viewed.happens(delete_event("s/a", 11), put_event("s/a", "10.0.0.3:80", 12))
     assert len(viewed.told) == 1
 

@@ -265,7 +265,7 @@ async def test_a_watch_tells_who_came_who_went_and_who_changed(world: World) -> 
     await world.caller.ask(register(tags=("new",)))
     changed = Instance(address="10.0.0.7", port=80, id=AT, tags=("new",))
     assert await world.caller.next(EtcdServiceChangedMsg) == EtcdServiceChangedMsg(
-        "shop", (changed, second), (changed,), (first,)
+        "shop", (changed, second), (changed,), (first,), ((first, changed),)
     )
     await world.caller.ask(EtcdServiceUnregisterReq("shop", "[fd00::1]:443"))
     assert await world.caller.next(EtcdServiceChangedMsg) == EtcdServiceChangedMsg("shop", (changed,), (), (second,))

@@ -28,7 +28,6 @@ from twisted_etcd.services.messages import (
     EtcdServiceUnregisterReq,
     EtcdServiceUnregisterResp,
 )
-from twisted_etcd.services.subscriptions import Subscriptions
 
 AT = "10.0.0.7:80"
 AWAY = Unavailable("etcd is away")
@@ -44,8 +43,7 @@ class Kept:
         self.handle = ServiceHandle("Told", Moment())
         self.background = Background()
         registry = Registry(self.etcd.client, Clock(), random=lambda: 1.0)
-        subscriptions = Subscriptions(self._send, self.background)
-        self.instances = Instances(registry, subscriptions, self.background, self._send)
+        self.instances = Instances(registry, self.background, self._send)
 
     def _send(self, _target: ServiceHandle, message: Message) -> int:
         self.sent.append(message)

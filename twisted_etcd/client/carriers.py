@@ -261,6 +261,19 @@ class SharedStream(Line[WebSocket, WatchFrame]):
     # --- the stream -------------------------------------------------------------------------------------------------
 
     def _open_stream(self, endpoint: Endpoint, receiver: StreamReceiver) -> Deferred[WebSocket]:
+        if not self._wary:
+            return self._gateway.open_websocket(rpcs.WATCH, receiver, endpoint=endpoint)
+        # On a WebSocket etcd confirms watches without having a leader, and then nothing comes.
+        checkup = self._gateway.checkup(endpoint)
+        opening: Deferred[WebSocket] = checkup.addCallback(self._open_where_well, endpoint, receiver)
+        return opening
+
+    def _open_where_well(
+        self, condition: Condition, endpoint: Endpoint, receiver: StreamReceiver
+    ) -> Deferred[WebSocket]:
+        if condition.trouble:
+            msg = "a stream is opened once its member is well"
+            raise Unavailable(msg, {str(endpoint): condition.trouble})
         return self._gateway.open_websocket(rpcs.WATCH, receiver, endpoint=endpoint)
 
     def _dropped(self, closing: Deferred[None]) -> None:
@@ -283,7 +296,8 @@ class SharedStream(Line[WebSocket, WatchFrame]):
 
     def _interrupted(self, error: Exception) -> None:
         self._settle()
-        for watch in self._ids:
+        # Who hears of it can stop this one and others.
+        for watch in tuple(self._ids):
             watch.broke()
         if self._is_refusal(error):
             self._carriers.websocket_refused(self, f"{self._endpoint}: {error}")

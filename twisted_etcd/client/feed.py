@@ -100,6 +100,7 @@ class WatchFeed:
     def broke(self) -> None:
         """See :meth:`twisted_etcd.client.carriers.Fed.broke`."""
         self._machine.broke()
+        self._watch.broke()
 
     def over(self, error: Exception) -> None:
         """See :meth:`twisted_etcd.client.carriers.Fed.over`."""
@@ -132,6 +133,9 @@ class WatchFeed:
             self._ask_no_more()
             self._watch.finished(Failure(action.error))
         else:
+            if isinstance(action, Read) and self._machine.confirmed:
+                # Until its keys are read again, nothing is heard of them.
+                self._watch.broke()
             self._ask(action)
 
     def _leave(self) -> Deferred[None]:

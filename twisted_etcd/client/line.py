@@ -92,6 +92,8 @@ class Line(ABC, Generic[StreamT, FrameT]):
         self._hopeless: set[Endpoint] = set()
         self._renewals = 0
         self._renewed_for: Exception | None = None
+        #: Whether the last member was left since it was in trouble, and none was found well since.
+        self._wary = False
 
     # --- for the subclass -------------------------------------------------------------------------------------------
 
@@ -215,6 +217,7 @@ class Line(ABC, Generic[StreamT, FrameT]):
             self._dropped(stream.close())
             return
         self.state = LineState.OPEN
+        self._wary = False
         self._stream = stream
         self._opened(stream)
 
@@ -230,6 +233,7 @@ class Line(ABC, Generic[StreamT, FrameT]):
             if self.state is LineState.OPEN:
                 self._member_is_well(condition)
             return
+        self._wary = True
         error = Unavailable("a stream is left with its member", {str(self._endpoint): condition.trouble})
         if self._opening is not None:
             self._forsaken = error

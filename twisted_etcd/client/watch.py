@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from twisted_etcd.client.backlog import Backlog
 from twisted_etcd.client.position import WatchBatch
 from twisted_etcd.errors import ServiceStopped, WatchStopped
+from twisted_etcd.listeners import Listeners
 from twisted_etcd.moment import Moment
 
 #: What a callback gives back that has not done with its batch yet.
@@ -58,6 +59,8 @@ class Watch:
         "_ended",
         "_feed",
         "_handing_on",
+        "_interrupted",
+        "_interruptions",
         "_paused",
         "_ready",
         "_reason",
@@ -84,6 +87,9 @@ class Watch:
         self._waiting: list[Deferred[WatchBatch]] | None = None
         self._watches = watches
         self._reason: Failure | None = None
+        self._interrupted = False
+        #: None where nobody wants to know, as of most watches.
+        self._interruptions: Listeners[bool] | None = None
         self._ready: Moment[int] = Moment()
         self._ended: Moment[None] = Moment()
 
@@ -105,6 +111,27 @@ class Watch:
     def ended(self) -> Deferred[None]:
         """A new Deferred that fires with None after :meth:`stop`, and fails with anything else that ended the watch."""
         return self._ended.wait()
+
+    @property
+    def interrupted(self) -> bool:
+        """
+        Whether nothing is heard from etcd just now: the watch's stream broke, its member was left since it hung or had
+        no leader, or a stream could not be opened. It goes on by itself, and has missed nothing then.
+
+        It ends with etcd's confirmation on another stream, which what happened meanwhile follows. A watch that is off
+        its stream because its consumer is slow is not interrupted by that: what it misses is the consumer's to take.
+        """
+        return self._interrupted
+
+    def on_interruption(self, callback: Callable[[bool], object]) -> Callable[[], None]:
+        """
+        Have :attr:`interrupted` told when it changes; what the callback raises is logged and ends nothing.
+
+        :return: call it to be told no longer.
+        """
+        if self._interruptions is None:
+            self._interruptions = Listeners(f"an interruption of {self._describe}")
+        return self._interruptions.add(callback)
 
     def next(self) -> Deferred[WatchBatch]:
         """
@@ -164,8 +191,19 @@ class Watch:
         self._feed = feed
 
     def confirmed(self, revision: int) -> None:
-        """etcd has created the watch."""
+        """etcd has created the watch, on its first stream or on another."""
         self._ready.fire(revision)
+        self._interrupt(False)
+
+    def broke(self) -> None:
+        """Nothing comes until etcd has created it once more."""
+        self._interrupt(True)
+
+    def _interrupt(self, interrupted: bool) -> None:  # noqa: FBT001
+        if self._reason is None and self._interrupted is not interrupted:
+            self._interrupted = interrupted
+            if self._interruptions is not None:
+                self._interruptions.tell(interrupted)
 
     def deliver(self, batch: WatchBatch) -> None:
         """Something arrived."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ from twisted.python.failure import Failure
 
 from twisted_etcd.backoff import Backoff
 from twisted_etcd.client.client import EtcdClient
-from twisted_etcd.errors import ClusterChanged, Compacted, EtcdError, RequestFailed, ServiceStopped
+from twisted_etcd.errors import ClusterChanged, Compacted, EtcdError, RequestFailed, ServiceStopped, WatchEnded
+from twisted_etcd.listeners import Listeners
 from twisted_etcd.moment import Moment
 from twisted_etcd.schema.kv import EventType, KeyValue
 
@@ -51,10 +53,13 @@ class RangeFollower:
     """
     Knows what is at a key or in a range, and tells what changes there, in order and without a gap.
 
-    Where etcd has compacted what it had not seen yet, it reads the range again and tells the difference.
+    Where etcd has compacted what it had not seen yet, it reads the range again and tells the difference. While etcd is
+    away, what it knows stays, and is :attr:`stale`.
 
     :param changed: called with the changes that came together, after :attr:`current` has them.
     :param patient: go on trying where the first reading fails; without it :meth:`start` fails with its error.
+    :param lasting: go on trying, too, where etcd ends the watch, as one does that takes a permission away; without it
+        that ends the follower.
     :param options: which keys, as for ``EtcdClient.get``.
     """
 
@@ -68,6 +73,7 @@ class RangeFollower:
         changed: ChangesCallback,
         *,
         patient: bool = False,
+        lasting: bool = False,
         random: Callable[[], float] = random.random,
         **options: Unpack[KeyOptions],
     ) -> None:
@@ -77,14 +83,23 @@ class RangeFollower:
         self._options = options
         self._changed = changed
         self._patient = patient
+        self._lasting = lasting
         self._backoff = Backoff(random)
+        #: Between watches that etcd ended.
+        self._between = Backoff(random)
         self._current: dict[bytes, KeyValue] = {}
         self._loaded: Moment[None] = Moment()
+        #: How the next attempt to read it for the first time comes out.
+        self._reading: Moment[None] = Moment()
+        self._stale_since: float | None = None
+        self._stale_told: Listeners[bool] = Listeners(f"what is known of {key!r} being stale")
         self._ended: Moment[None] = Moment()
         #: Nothing is under way any more, whatever ended it.
         self._over: Moment[None] = Moment()
         self._running: Deferred[None] | None = None
         self._stopped = False
+        self._loaded_well = False
+        self._failed_telling = False
         #: Whether somebody else's code is being called, so that nothing is waited for.
         self._telling = False
 
@@ -92,6 +107,50 @@ class RangeFollower:
     def current(self) -> Mapping[bytes, KeyValue]:
         """What is there, by what was read and followed so far."""
         return MappingProxyType(self._current)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it has been read."""
+        return self._loaded_well
+
+    @property
+    def stale(self) -> bool:
+        """
+        Whether :attr:`current` may be behind what is in etcd: nothing is heard from etcd any more, or it has to be read
+        again, or what followed it has ended by itself. It is not before it has been read, when there is nothing yet.
+
+        It is so as soon as a stream breaks, at times for a moment only; of a member that hangs it is known within 10
+        seconds. Once it is fresh again, what had happened meanwhile follows at once.
+        """
+        return self._stale_since is not None
+
+    @property
+    def stale_since(self) -> float | None:
+        """When it became stale, in the reactor's seconds; None where it is fresh."""
+        return self._stale_since
+
+    def on_stale(self, callback: Callable[[bool], object]) -> Callable[[], None]:
+        """
+        Have :attr:`stale` told when it changes; what the callback raises is logged and ends nothing.
+
+        :return: call it to be told no longer.
+        """
+        return self._stale_told.add(callback)
+
+    def when_loaded(self) -> Deferred[None]:
+        """
+        A new Deferred that fires when it has been read, however long that takes.
+
+        :raises ServiceStopped: it was stopped first.
+        """
+        return self._loaded.wait()
+
+    def next_reading(self) -> Deferred[None]:
+        """
+        A new Deferred that fires when it has been read, and fails as the next attempt to read it does, though a patient
+        one goes on trying after that.
+        """
+        return self._reading.wait()
 
     @property
     def ended(self) -> Deferred[None]:
@@ -122,12 +181,16 @@ class RangeFollower:
 
     def _finished(self, failure: Failure) -> None:
         if self._stopped:
-            self._loaded.fail(Failure(ServiceStopped(f"following {self._key!r} was stopped before it was read")))
+            stopped = Failure(ServiceStopped(f"following {self._key!r} was stopped before it was read"))
+            self._loaded.fail(stopped)
+            self._reading.fail(stopped)
             self._ended.fire(None)
         else:
             if self._loaded.happened and not failure.check(ServiceStopped):
                 self._log.warn("{key!r} can be followed no longer: {why}", key=self._key, why=str(failure.value))
             self._loaded.fail(failure)
+            self._reading.fail(failure)
+            self._mark(True)
             self._ended.fail(failure)
         self._over.fire(None)
 
@@ -137,13 +200,25 @@ class RangeFollower:
             # From what is known on: an etcd that has compacted exactly to the next one may have forgotten what was
             # deleted in it (3.4.23 and 3.5.1 do), and says so of this one.
             watch = self._client.watch(self._key, start_revision=revision, **self._options)
+            watch.on_interruption(self._mark)
             try:
+                self._call_out(partial(self._mark, watch.interrupted))
                 await self._follow(watch, revision)
+            except (EtcdError, WatchEnded, RequestFailed) as error:
+                await watch.stop()
+                if not self._lasting or self._failed_telling:
+                    raise
+                self._log.warn("{key!r} is read and followed again: {why}", key=self._key, why=str(error))
+                self._call_out(lambda: self._mark(True))
+                await deferLater(self._clock, self._between.next())
             except Exception:
                 await watch.stop()
                 raise
 
     async def _read(self) -> int:
+        if self._loaded.happened:
+            # Nothing follows it until then.
+            self._call_out(lambda: self._mark(True))
         while True:
             try:
                 response = await self._client.get(self._key, **self._options)
@@ -152,16 +227,26 @@ class RangeFollower:
                     raise
                 if not self._backoff.rounds:
                     self._log.warn("{key!r} cannot be read, and is tried again: {why}", key=self._key, why=str(error))
+                self._call_out(partial(self._could_not_read, Failure(error)))
                 await deferLater(self._clock, self._backoff.next())
                 continue
             self._backoff.reset()
             self._replace({kv.key: kv for kv in response.kvs}, response.header.revision)
             return response.header.revision
 
+    def _could_not_read(self, failure: Failure) -> None:
+        if not self._loaded.happened:
+            reading, self._reading = self._reading, Moment()
+            reading.fail(failure)
+
     def _replace(self, found: dict[bytes, KeyValue], revision: int) -> None:
         before, self._current = self._current, found
+        was_stale, self._stale_since = self.stale, None
         if not self._loaded.happened:
+            self._loaded_well = True
+            self._loaded_first(found)
             self._call_out(lambda: self._loaded.fire(None))
+            self._call_out(lambda: self._reading.fire(None))
             return
         self._tell(
             tuple(
@@ -170,6 +255,17 @@ class RangeFollower:
                 if before.get(key) != found.get(key)
             )
         )
+        if was_stale:
+            # After what is told: who hears that it is fresh again finds it so.
+            self._call_out(lambda: self._stale_told.tell(self.stale))
+
+    def _loaded_first(self, found: Mapping[bytes, KeyValue]) -> None:
+        """For a subclass: it was read for the first time, and nobody has heard of it yet."""
+
+    def _mark(self, stale: bool) -> None:  # noqa: FBT001
+        if self._loaded_well and stale is not self.stale:
+            self._stale_since = self._clock.seconds() if stale else None
+            self._stale_told.tell(stale)
 
     async def _follow(self, watch: Watch, revision: int) -> None:
         """Tell what comes after this revision, until the range has to be read again."""
@@ -179,6 +275,7 @@ class RangeFollower:
             except (Compacted, ClusterChanged) as error:
                 self._log.info("{key!r} is read again: {why}", key=self._key, why=str(error))
                 return
+            self._between.reset()
             changes: list[Change] = []
             for event in batch.events:
                 if event.kv.mod_revision <= revision:
@@ -198,6 +295,7 @@ class RangeFollower:
         try:
             self._changed(changes)
         except Exception:
+            self._failed_telling = True
             self._log.failure("Who is told what changes at {key!r} failed, which ends it.", key=self._key)
             raise
 

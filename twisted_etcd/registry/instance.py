@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -26,8 +27,10 @@ class InstanceFormat(str, enum.Enum):
     """
     How an instance is written in etcd. All of them are read.
 
-    ``JSON``: our own, with everything. ``GO``: that of etcd's Go package ``naming/endpoints``, with address and
-    metadata. ``ADDRESS``: a bare ``host:port``.
+    ``JSON``: our own, with everything; a Go program finds no address in it. ``GO``: that of etcd's Go package
+    ``naming/endpoints``, with address and metadata; what Go has no place for (tags, weight, id and status, where they
+    are not the usual ones) stands in an object of its own, named ``twisted-etcd``, in the metadata. ``ADDRESS``: a bare
+    ``host:port``, and nothing else.
     """
 
     JSON = "json"
@@ -74,6 +77,26 @@ class _GoEndpoint(msgspec.Struct, kw_only=True):
     metadata: object = msgspec.field(name="Metadata", default=None)
 
 
+class _Extras(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What an instance has and Go's form has no place for."""
+
+    tags: tuple[str, ...] = ()
+    weight: int = 1
+    id: str = ""
+    status: Status | msgspec.UnsetType = msgspec.UNSET
+
+
+#: Where those stand, in the metadata.
+_EXTRAS = "twisted-etcd"
+#: Go's encoder writes these so, for the sake of HTML.
+_ESCAPED_BY_GO = (
+    (b"<", b"\\u003c"),
+    (b">", b"\\u003e"),
+    (b"&", b"\\u0026"),
+    *((character.encode(), b"\\u%x" % ord(character)) for character in "\u2028\u2029"),
+)
+
+
 def split_address(text: str) -> tuple[str, int]:
     """
     Host and port of ``host:port``, or of ``[host]:port`` for an IPv6 address.
@@ -111,15 +134,50 @@ def make_instance(service_address: str, tags: Iterable[str], metadata: Mapping[s
 
 
 def encode_instance(instance: Instance, form: InstanceFormat = InstanceFormat.JSON) -> bytes:
-    """Its value in etcd."""
+    """
+    Its value in etcd. In the form of Go it is byte for byte what Go writes of the same.
+
+    :raises InvalidSettings: where the form has no place for all that the instance has, which is named.
+    """
     match form:
         case InstanceFormat.GO:
-            endpoint = _GoEndpoint(addr=instance.endpoint, metadata=instance.metadata or None)
-            return msgspec.json.encode(endpoint)
+            return _encode_for_go(instance)
         case InstanceFormat.ADDRESS:
+            more = [*_set_in(_extras(instance)), *(["metadata"] if instance.metadata else [])]
+            if more:
+                msg = (
+                    f"the instance at {instance.endpoint} has {' and '.join(more)}, for which a bare address has no "
+                    "place; leave that out, or write the instance as 'json' or 'go'"
+                )
+                raise InvalidSettings(msg)
             return instance.endpoint.encode()
         case InstanceFormat.JSON:
             return msgspec.json.encode(instance)
+
+
+def _extras(instance: Instance) -> _Extras:
+    named = "" if instance.id == instance.endpoint else instance.id
+    return _Extras(tags=instance.tags, weight=instance.weight, id=named, status=instance.status)
+
+
+def _set_in(extras: _Extras) -> list[str]:
+    usual = _Extras()
+    return [name for name in extras.__struct_fields__ if getattr(extras, name) != getattr(usual, name)]
+
+
+def _encode_for_go(instance: Instance) -> bytes:
+    if _EXTRAS in instance.metadata:
+        msg = f"the instance at {instance.endpoint} has metadata named {_EXTRAS!r}; that name is taken in Go's form"
+        raise InvalidSettings(msg)
+    # Go sorts them so.
+    metadata: dict[str, object] = dict(sorted(instance.metadata.items()))
+    extras = _extras(instance)
+    if _set_in(extras):
+        metadata = dict(sorted({**metadata, _EXTRAS: extras}.items()))
+    value = msgspec.json.encode(_GoEndpoint(addr=instance.endpoint, metadata=metadata or None))
+    for written, by_go in _ESCAPED_BY_GO:
+        value = value.replace(written, by_go)
+    return value
 
 
 def decode_instance(value: bytes) -> Instance:
@@ -141,7 +199,10 @@ def decode_instance(value: bytes) -> Instance:
     except (msgspec.DecodeError, UnicodeDecodeError):
         msg = f"the value is no instance: {not_ours}"
         raise InvalidSettings(msg) from None
-    return _at(endpoint.addr.encode(), _texts(endpoint.metadata))
+    metadata, extras = _told_by_go(endpoint.metadata)
+    instance = _at(endpoint.addr.encode(), metadata)
+    named = extras.id or instance.id
+    return msgspec.structs.replace(instance, tags=extras.tags, weight=extras.weight, id=named, status=extras.status)
 
 
 def _at(service_address: bytes, metadata: dict[str, str]) -> Instance:
@@ -152,10 +213,15 @@ def _at(service_address: bytes, metadata: dict[str, str]) -> Instance:
         raise InvalidSettings(msg) from None
 
 
-def _texts(metadata: object) -> dict[str, str]:
+def _told_by_go(metadata: object) -> tuple[dict[str, str], _Extras]:
     if not isinstance(metadata, dict):
-        return {}
-    return {
+        return {}, _Extras()
+    extras = _Extras()
+    with suppress(msgspec.ValidationError):
+        extras = msgspec.convert(metadata.get(_EXTRAS, {}), _Extras)
+        metadata = {name: value for name, value in metadata.items() if name != _EXTRAS}
+    texts = {
         name: value if isinstance(value, str) else msgspec.json.encode(value).decode()
         for name, value in metadata.items()
     }
+    return texts, extras

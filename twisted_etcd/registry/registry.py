@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -11,9 +11,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.kv import to_int
 from twisted_etcd.errors import InvalidSettings
-from twisted_etcd.registry.instance import Instance, make_instance, split_address
+from twisted_etcd.registry.choice import ROUND_ROBIN, Choice
+from twisted_etcd.registry.filter import CALLABLE, make_filter
+from twisted_etcd.registry.instance import Instance, Status, make_instance, split_address
+from twisted_etcd.registry.protection import Protection
 from twisted_etcd.registry.registration import Registration
 from twisted_etcd.registry.view import ServiceChange, ServiceView, instances_of
+from twisted_etcd.registry.views import Views
 from twisted_etcd.schema.kv import RangeResponse
 
 #: Where services are kept, unless told otherwise.
@@ -38,6 +42,8 @@ class Registry:
     ``/services/shop/10.0.0.7:80``.
 
     :param random: gives numbers from 0 up to 1; for the waits between attempts.
+    :param protection: what views hold back where much vanishes at once; nothing unless given.
+    :ivar views: the views that :meth:`view` and :meth:`instances` share.
     """
 
     def __init__(
@@ -46,11 +52,15 @@ class Registry:
         clock: IReactorTime,
         prefix: str = SERVICE_PREFIX,
         random: Callable[[], float] = random.random,
+        *,
+        protection: Protection | None = None,
     ) -> None:
         self._client = client
         self._clock = clock
         self._prefix = prefix.rstrip("/")
         self._random = random
+        self._protection = protection
+        self.views = Views(self._make_view, clock)
 
     def _service(self, name: str) -> str:
         return f"{self._prefix}/{checked_name(name)}/"
@@ -98,13 +108,92 @@ class Registry:
             random=self._random,
         )
 
-    def discover(self, name: str) -> Deferred[tuple[Instance, ...]]:
-        """The instances that are registered now, in the order of their keys."""
+    def discover(self, name: str, *, timeout: float | None = None) -> Deferred[tuple[Instance, ...]]:
+        """
+        Read from etcd the instances that are registered now, critical ones too, in the order of their keys.
+
+        :param timeout: seconds; the client's where it is None.
+        """
 
         def instances(response: RangeResponse) -> tuple[Instance, ...]:
             return instances_of(response.kvs)
 
-        return self._client.get(self._service(name), prefix=True).addCallback(instances)
+        reading = self._client.get(self._service(name), prefix=True, timeout=timeout)
+        return reading.addCallback(instances)
+
+    # --- the local view ---------------------------------------------------------------------------------------------
+
+    def _make_view(self, name: str) -> ServiceView:
+        return ServiceView(
+            self._client,
+            self._clock,
+            self._service(name),
+            patient=True,
+            lasting=True,
+            protection=self._protection,
+            random=self._random,
+        )
+
+    def view(self, name: str, *, protection: Protection | None = None) -> ServiceView:
+        """
+        The view of a service's instances: loaded once and followed, through every outage, until the registry stops.
+
+        All who ask for it in this process share it, so that its ``stop()`` ends it for all of them; the next one who
+        asks gets another. ``when_loaded()`` fires when it has been read.
+
+        :param protection: what it holds back where much vanishes at once; what it was told before unless given.
+        :raises InvalidSettings: where the name cannot be used.
+        :raises ServiceStopped: the registry was stopped.
+        """
+        view = self.views.view(name)
+        if protection is not None:
+            view.protect(protection)
+        return view
+
+    def instances(
+        self,
+        name: str,
+        *,
+        tags: Iterable[str] = (),
+        metadata: Mapping[str, str] | None = None,
+        status: Iterable[Status | str] = CALLABLE,
+        timeout: float | None = None,
+    ) -> Deferred[tuple[Instance, ...]]:
+        """
+        The instances of a service, by the view of it in this process: at once, but for the first one who asks.
+
+        While etcd is away they are the last ones known: ``view(name).stale`` says so. Where the first reading does not
+        succeed in time it is gone on with, for those who ask later.
+
+        :param tags: an instance has all of them.
+        :param metadata: an instance has all of it.
+        :param status: an instance has one of them; critical ones are left out unless they are asked for.
+        :param timeout: seconds for the first reading; 5 where it is None.
+        :raises InvalidSettings: where the name or the filter cannot be used.
+        :raises RequestFailed: etcd could not be reached in time: ``Unavailable`` or ``DeadlineExceeded``.
+        :raises EtcdError: etcd refuses, as where a permission is missing.
+        """
+        return self.views.instances(name, make_filter(tags, metadata, status), timeout)
+
+    def choose(
+        self,
+        name: str,
+        choice: Choice | str = ROUND_ROBIN,
+        *,
+        key: str | bytes | None = None,
+        tags: Iterable[str] = (),
+        metadata: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Deferred[Instance | None]:
+        """
+        One of :meth:`instances`; None where there is none.
+
+        :param choice: a way to choose, or its name; see :meth:`ServiceView.choose`.
+        :param key: what is to stay with one instance, for a choice that is sticky.
+        """
+        where = make_filter(tags, metadata)
+        loading = self.views.loaded(name, timeout)
+        return loading.addCallback(lambda view: view.choose(choice, key=key, where=where))
 
     def follow(self, name: str, changed: Callable[[ServiceChange], None], *, patient: bool = False) -> ServiceView:
         """

@@ -205,7 +205,20 @@ class EtcdApi:
         request = m.EtcdServiceUnregisterReq(service_name, service_address)
         return self._caller.call(self._target, request).addCallback(lambda answer: answer.success)
 
-    def discover_service(self, service_name: str) -> Deferred[tuple[Instance, ...]]:
-        """The instances of a service that are registered now."""
-        request = m.EtcdServiceDiscoverReq(service_name)
+    def discover_service(
+        self,
+        service_name: str,
+        *,
+        tags: tuple[str, ...] = (),
+        metadata: Mapping[str, str] | None = None,
+        fresh: bool = True,
+    ) -> Deferred[tuple[Instance, ...]]:
+        """
+        The instances of a service that are registered now, but for the critical ones.
+
+        :param tags: those that have all of them.
+        :param metadata: those that have all of it.
+        :param fresh: ask etcd; without it, by the view of the service in this process, at once.
+        """
+        request = m.EtcdServiceDiscoverReq(service_name, tags, dict(metadata or {}), fresh=fresh)
         return self._caller.call(self._target, request).addCallback(lambda answer: answer.instances)

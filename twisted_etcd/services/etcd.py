@@ -19,10 +19,12 @@ from twisted_etcd.messaging.delivery import Delivery
 from twisted_etcd.messaging.node import Node
 from twisted_etcd.messaging.routes import handles
 from twisted_etcd.messaging.service import MessageService
+from twisted_etcd.registry.protection import Protection
 from twisted_etcd.registry.registry import SERVICE_PREFIX, Registry
 from twisted_etcd.services import messages as m
 from twisted_etcd.services.background import Background
 from twisted_etcd.services.configs import Configs
+from twisted_etcd.services.discovery import Discovery
 from twisted_etcd.services.instances import Instances
 from twisted_etcd.services.keyvalues import KeyValues
 from twisted_etcd.services.subscriptions import Subscriptions
@@ -44,6 +46,8 @@ class EtcdService(MessageService):
     :param heartbeat_check_interval: seconds between two checks of all registrations.
     :param config_prefix: where configuration is kept in etcd.
     :param service_prefix: where services are kept in etcd.
+    :param protection: what is held back where many instances of a service vanish at once; nothing unless given.
+    :ivar registry: the services in etcd, as this service finds them: ``registry.view(name)`` is shared with it.
     :raises InvalidSettings: where the interval cannot be used.
     :raises TypeError: where the client is none, or the interval no number.
     """
@@ -58,6 +62,7 @@ class EtcdService(MessageService):
         heartbeat_check_interval: float = HEARTBEAT_CHECK_INTERVAL,
         config_prefix: str = CONFIG_PREFIX,
         service_prefix: str = SERVICE_PREFIX,
+        protection: Protection | None = None,
         name: str = m.ETCD_SERVICE,
     ) -> None:
         super().__init__(name)
@@ -74,8 +79,9 @@ class EtcdService(MessageService):
         self._kv = KeyValues(client, self._background)
         self._watches = Watches(client, self._subscriptions)
         self._configs = Configs(Configuration(client, reactor, config_prefix), self._subscriptions)
-        registry = Registry(client, reactor, service_prefix)
-        self._instances = Instances(registry, self._subscriptions, self._background, self.send)
+        self.registry = Registry(client, reactor, service_prefix, protection=protection)
+        self._instances = Instances(self.registry, self._background, self.send)
+        self._discovery = Discovery(self.registry, self._subscriptions)
         self._checking: Deferred[None] | None = None
         self._heartbeat = LoopingCall(self._check)
         self._heartbeat.clock = reactor
@@ -92,6 +98,7 @@ class EtcdService(MessageService):
 
     def on_start(self) -> None:
         """Begin the heartbeat check."""
+        self.registry.views.start()
         if self.client in (later := cast("Node", self.parent).services)[later.index(self) :]:
             self._log.warn(
                 "{client} comes after {service} in the node, and is stopped before it: set its parent first",
@@ -113,6 +120,7 @@ class EtcdService(MessageService):
         self._instances.take_all_back()
         self._kv.revoke_all()
         self._subscriptions.close_all()
+        self._background.add(self.registry.views.stop(), "what follows services could not be ended")
         await self._background.wait()
 
     async def on_exit(self) -> None:
@@ -241,12 +249,12 @@ class EtcdService(MessageService):
     @handles(m.EtcdServiceDiscoverReq)
     async def on_discover(self, message: m.EtcdServiceDiscoverReq) -> m.EtcdServiceDiscoverResp:
         """See the message."""
-        return await self._instances.discover(message)
+        return await self._discovery.discover(message)
 
     @handles(m.EtcdServiceWatchReq)
     async def on_service_watch(self, message: m.EtcdServiceWatchReq, delivery: Delivery) -> m.EtcdServiceWatchResp:
         """See the message."""
-        return await self._instances.watch(message, self._subscriber(message.subscriber, delivery))
+        return await self._discovery.watch(message, self._subscriber(message.subscriber, delivery))
 
     @handles(m.EtcdServiceHeartbeatReq)
     async def on_heartbeat(self, message: m.EtcdServiceHeartbeatReq) -> m.EtcdServiceHeartbeatResp:

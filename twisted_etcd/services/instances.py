@@ -1,4 +1,4 @@
-"""The part of ``EtcdService`` that registers and finds services."""
+"""The part of ``EtcdService`` that registers services."""
 
 from __future__ import annotations
 
@@ -13,23 +13,17 @@ from twisted_etcd.errors import LeaseNotFound, MessagingError, TwistedEtcdError
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.registry.registration import Registration, RegistrationState
 from twisted_etcd.registry.registry import Registry
-from twisted_etcd.registry.view import ServiceChange
 from twisted_etcd.services.background import Background
 from twisted_etcd.services.messages import (
     EtcdHeartbeatMsg,
-    EtcdServiceChangedMsg,
-    EtcdServiceDiscoverReq,
-    EtcdServiceDiscoverResp,
     EtcdServiceHeartbeatReq,
     EtcdServiceHeartbeatResp,
     EtcdServiceRegisterReq,
     EtcdServiceRegisterResp,
     EtcdServiceUnregisterReq,
     EtcdServiceUnregisterResp,
-    EtcdServiceWatchReq,
-    EtcdServiceWatchResp,
 )
-from twisted_etcd.services.subscriptions import Sender, Subscriptions
+from twisted_etcd.services.subscriptions import Sender
 
 
 class _Entry(msgspec.Struct, eq=False):
@@ -42,7 +36,7 @@ class _Entry(msgspec.Struct, eq=False):
 
 class Instances:
     """
-    Keeps registrations, and turns the changes of services into messages.
+    Keeps registrations.
 
     :param send: sends a message to a service; it fails with a :class:`~twisted_etcd.errors.MessagingError` where that
         is no longer there.
@@ -50,9 +44,8 @@ class Instances:
 
     _log = Logger()
 
-    def __init__(self, registry: Registry, subscriptions: Subscriptions, background: Background, send: Sender) -> None:
+    def __init__(self, registry: Registry, background: Background, send: Sender) -> None:
         self._registry = registry
-        self._subscriptions = subscriptions
         self._background = background
         self._send = send
         #: By the key in etcd: what is wanted there now, last, and before it what that is to replace and did not yet.
@@ -139,23 +132,6 @@ class Instances:
         except LeaseNotFound:
             return EtcdServiceHeartbeatResp(success=False, ttl=0)
         return EtcdServiceHeartbeatResp(success=True, ttl=ttl)
-
-    async def discover(self, message: EtcdServiceDiscoverReq) -> EtcdServiceDiscoverResp:
-        """The instances now."""
-        instances = await self._registry.discover(message.service_name)
-        return EtcdServiceDiscoverResp(tuple(instance.endpoint for instance in instances), instances)
-
-    async def watch(self, message: EtcdServiceWatchReq, subscriber: ServiceHandle) -> EtcdServiceWatchResp:
-        """The instances now, and their changes for a subscriber."""
-        subscription = self._subscriptions.new(subscriber)
-        name = message.service_name
-
-        def tell(change: ServiceChange) -> None:
-            subscription.tell(EtcdServiceChangedMsg(name, change.instances, change.added, change.removed))
-
-        view = self._registry.follow(name, tell, patient=message.patient)
-        await self._subscriptions.begin(subscription, view, view.start)
-        return EtcdServiceWatchResp(subscription.id, view.instances)
 
     # --- the heartbeat check ----------------------------------------------------------------------------------------
 

@@ -12,7 +12,8 @@ import msgspec
 from twisted_etcd.config.configuration import ChangeType
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.messaging.messages import Message, Request
-from twisted_etcd.registry.instance import Instance
+from twisted_etcd.registry.filter import CALLABLE
+from twisted_etcd.registry.instance import Instance, Status
 from twisted_etcd.registry.registration import RegistrationState
 from twisted_etcd.schema.kv import Compare, EventType, RequestOp, ResponseOp
 
@@ -414,38 +415,66 @@ class EtcdServiceDiscoverResp(Message, frozen=True):
 
     :ivar service_addresses: ``host:port`` of each instance.
     :ivar instances: the same with tags and metadata.
+    :ivar stale: etcd is away, and they are the last ones known of.
     """
 
     service_addresses: tuple[str, ...]
     instances: tuple[Instance, ...]
+    stale: bool = False
 
 
 class EtcdServiceDiscoverReq(Request[EtcdServiceDiscoverResp], frozen=True):
-    """Name the instances of a service that are registered."""
+    """
+    Name the instances of a service that are registered, but for the critical ones.
+
+    :ivar tags: those that have all of them.
+    :ivar metadata: those that have all of it.
+    :ivar status: those that have one of these; one that shows none counts as passing.
+    :ivar fresh: ask etcd, so that every registration that was answered before is found, whoever made it. From the
+        second time on, what was last known of the service is answered while etcd is away, as ``stale``. Without it,
+        the answer comes from the view of the service in this process: at once, and a moment behind etcd.
+    """
 
     service_name: str
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    status: tuple[Status, ...] = CALLABLE
+    fresh: bool = True
 
 
 class EtcdServiceChangedMsg(Message, frozen=True):
     """
-    The instances of a followed service changed; sent to the subscriber.
+    The instances of a followed service changed, or what is known of them; sent to the subscriber.
+
+    It is sent, with nothing added, removed or updated, when ``stale`` or ``held_back`` alone changes too.
 
     :ivar instances: all that there are now.
     :ivar added: those that are new, or changed.
     :ivar removed: those that are gone, or were changed, as they were.
+    :ivar updated: those that were changed: as they were, and as they are.
+    :ivar stale: etcd is away, and they are as they were when it was last heard of.
+    :ivar held_back: those that vanished from etcd and are kept by the service's protection.
     """
 
     service_name: str
     instances: tuple[Instance, ...]
     added: tuple[Instance, ...]
     removed: tuple[Instance, ...]
+    updated: tuple[tuple[Instance, Instance], ...] = ()
+    stale: bool = False
+    held_back: tuple[Instance, ...] = ()
 
 
 class EtcdServiceWatchResp(Message, frozen=True):
-    """Answers :class:`EtcdServiceWatchReq` with the instances there are now."""
+    """
+    Answers :class:`EtcdServiceWatchReq` with the instances there are now.
+
+    :ivar stale: etcd is away, and they are the last ones known of.
+    """
 
     watch_id: int
     instances: tuple[Instance, ...]
+    stale: bool = False
 
 
 class EtcdServiceWatchReq(Request[EtcdServiceWatchResp], frozen=True):
@@ -453,11 +482,17 @@ class EtcdServiceWatchReq(Request[EtcdServiceWatchResp], frozen=True):
     Follow a service: :class:`EtcdServiceChangedMsg` goes to the subscriber, the sender unless given.
 
     :ivar patient: while etcd is away, wait for it; without it, the call fails. Call with a timeout that is long enough.
+    :ivar tags: only instances that have all of them; changes of others are not told.
+    :ivar metadata: only instances that have all of it.
+    :ivar status: only instances that have one of these: all but the critical ones, unless given.
     """
 
     service_name: str
     subscriber: Subscriber = None
     patient: bool = False
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    status: tuple[Status, ...] = CALLABLE
 
 
 class EtcdServiceHeartbeatResp(Message, frozen=True):
