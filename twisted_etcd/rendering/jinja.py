@@ -76,6 +76,23 @@ class _Pending(jinja2.ChainableUndefined):
 
     __slots__ = ()
 
+    def _itself(self, *_: object, **__: object) -> _Pending:
+        return self
+
+    def _no(self, _: object) -> bool:
+        return False
+
+    def __int__(self) -> int:  # type: ignore[override]
+        return 0
+
+    def __float__(self) -> float:  # type: ignore[override]
+        return 0.0
+
+    __call__ = __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _itself  # type: ignore[assignment]
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _itself  # type: ignore[assignment]
+    __pow__ = __rpow__ = __neg__ = __pos__ = _itself  # type: ignore[assignment]
+    __lt__ = __le__ = __gt__ = __ge__ = _no  # type: ignore[assignment]
+
 
 class _Fresh(jinja2.Template):
     """A template whose imports are rendered anew each time, since what they ask for changes."""

@@ -15,6 +15,8 @@ PROCESSES = Path("/proc")
 _LONGEST_NAME = 15
 #: Fields of ``/proc/PID/stat`` behind the name: its state, and its parent.
 _STATE, _PARENT = 0, 1
+#: No kernel has more; a C int has.
+_HIGHEST_PID = 2**31 - 1
 _DEAD = ("Z", "X")
 
 
@@ -50,7 +52,7 @@ def _pid_in(file: Path) -> int:
     except UnicodeDecodeError:
         text = ""
     # 0 and what is below it would be groups of processes.
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or not 0 < int(text) <= _HIGHEST_PID:
         msg = f"{file} holds no process number"
         raise RenderError(msg)
     return int(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -105,3 +105,22 @@ def load_template(path: Path, environ: Mapping[str, str]) -> Template:
         msg = f"{path}: templates need Jinja2, which is not installed: pip install '{EXTRA}'"
         raise InvalidSettings(msg) from error
     return JinjaTemplate(path, environ)
+
+
+def check_templates(paths: Iterable[Path], environ: Mapping[str, str]) -> None:
+    """
+    Read templates, to see whether they can be.
+
+    :raises InvalidSettings: where one cannot, with a line for each.
+    """
+    wrong = [problem for path in paths if (problem := _problem(path, environ))]
+    if wrong:
+        raise InvalidSettings("\n".join(wrong))
+
+
+def _problem(path: Path, environ: Mapping[str, str]) -> str:
+    try:
+        load_template(path, environ)
+    except InvalidSettings as error:
+        return str(error)
+    return ""
