@@ -12,7 +12,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.interfaces import IReactorProcess
 
-from tests.programs import ForeignProcess, is_gone
+from tests.programs import is_gone, until_ended
 from tests.wire import soon
 from twisted_etcd.commands import KEPT_LINES, LONGEST_LINE, Command, CommandReactor, Outcome, Tail
 
@@ -91,7 +91,7 @@ async def test_when_its_time_is_over_all_of_its_group_is_ended() -> None:
     outcome = await soon(running.run())
     assert (outcome.succeeded, outcome.how) == (False, "it had not ended after 1 s, and was ended")
     [pid] = outcome.lines
-    await ended(int(pid))
+    await until_ended(int(pid))
 
 
 @ensureDeferred
@@ -130,16 +130,7 @@ async def test_what_it_leaves_in_the_background_is_left_alone_and_not_waited_for
     pid = int(outcome.lines[0])
     assert not is_gone(pid)
     os.kill(pid, 9)
-    await ended(pid)
-
-
-async def ended(pid: int) -> None:
-    """Once a process that is no child of ours has ended; it may have already."""
-    try:
-        process = ForeignProcess(pid)
-    except ProcessLookupError:
-        return
-    await process.until_ended()
+    await until_ended(pid)
 
 
 @ensureDeferred

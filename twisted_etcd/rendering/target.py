@@ -294,8 +294,11 @@ class Target:
         if self._working:
             # It has gone on, and may have written more: the end of that will tell.
             return
-        self._blocking(self._file.settle).addErrback(self._broken)
-        self._succeeded()
+        self._blocking(self._file.settle).addCallbacks(lambda _: self._settled(), self._broken)
+
+    def _settled(self) -> None:
+        if not (self._working or self._stopped):
+            self._succeeded()
 
     def not_reloaded(self, error: RenderError) -> None:
         """See :class:`~twisted_etcd.rendering.reload.Owing`."""
