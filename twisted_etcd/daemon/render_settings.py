@@ -32,8 +32,8 @@ def render_settings(root: Section, directory: Path) -> tuple[RenderEntry, ...]:
 
 def _entry(section: Section, directory: Path) -> RenderEntry:
     check = _arguments(section, "check")
-    if check is not None and not any(FILE in argument for argument in check):
-        section.mistake("check", f"does not say where the new file's path belongs: write {FILE} there")
+    if check and not any(FILE in argument for argument in check):
+        section.mistake("check", f'does not say where the new file\'s path belongs: write "{FILE}" there')
     reload = _reload(section, directory)
     entry = RenderEntry(
         template=_path(section, "template", directory),
@@ -95,7 +95,7 @@ def _reload(section: Section, directory: Path) -> RunCommand | SendSignal | None
         return None
     if value.mapping is None:
         if value.items is None:
-            section.wrong(value, "a command as a list of texts, or a mapping with a signal")
+            section.wrong(value, "a command as a list, or a mapping with a signal")
             return None
         arguments = _arguments(section, "reload")
         return RunCommand(arguments) if arguments else None
