@@ -87,7 +87,7 @@ class Renderer(Service):
         return Deferred.fromCoroutine(self._rendered())
 
     async def _rendered(self) -> None:
-        errors = await gatherResults([target.settled.wait() for target in self._targets])
+        errors = [await target.settled.wait() for target in self._targets]
         failed = [
             f"{target.entry.to}: {error}"
             for target, error in zip(self._targets, errors, strict=True)
