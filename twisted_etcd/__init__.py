@@ -113,6 +113,10 @@ from twisted_etcd.registry.instance import Instance
 from twisted_etcd.registry.registration import Registration, RegistrationState
 from twisted_etcd.registry.registry import Registry
 from twisted_etcd.registry.view import ServiceChange, ServiceView
+from twisted_etcd.rendering.entry import RenderEntry, RunCommand, SendSignal
+from twisted_etcd.rendering.file import FileAccess
+from twisted_etcd.rendering.renderer import Renderer
+from twisted_etcd.rendering.target import RenderState, RenderStatus
 from twisted_etcd.schema.kv import Event, EventType, KeyValue, SortOrder, SortTarget
 from twisted_etcd.schema.watch import FilterType
 from twisted_etcd.services.api import ConfigWatch, EtcdApi
@@ -245,6 +249,7 @@ __all__ = [
     "Event",
     "EventType",
     "FailedPrecondition",
+    "FileAccess",
     "FilterType",
     "FutureRevision",
     "HistoryReplaced",
@@ -291,7 +296,11 @@ __all__ = [
     "Registration",
     "RegistrationState",
     "Registry",
+    "RenderEntry",
     "RenderError",
+    "RenderState",
+    "RenderStatus",
+    "Renderer",
     "Request",
     "RequestFailed",
     "RequestTimedOut",
@@ -303,7 +312,9 @@ __all__ = [
     "RoleNotGranted",
     "RootRoleMissing",
     "RootUserMissing",
+    "RunCommand",
     "Scan",
+    "SendSignal",
     "ServerDeadlineExceeded",
     "ServerStopped",
     "ServerUnavailable",

@@ -13,7 +13,7 @@ from twisted_etcd.daemon.settings import (
 from twisted_etcd.gateway.endpoints import parse_endpoints
 from twisted_etcd.gateway.tls import TLSSettings
 from twisted_etcd.rendering.entry import RenderEntry, RunCommand, SendSignal
-from twisted_etcd.rendering.file import Access
+from twisted_etcd.rendering.file import FileAccess
 from twisted_etcd.settings.etcd import AuthSettings, EtcdSettings
 
 
@@ -51,7 +51,7 @@ def test_all_that_can_be_said_is_said_but_no_secret() -> None:
             RenderEntry(
                 template=Path("/t/a.j2"),
                 to=Path("/etc/a"),
-                access=Access(mode=0o640, owner=0, group=12),
+                access=FileAccess(mode=0o640, owner=0, group=12),
                 check=("check", "{file}"),
                 reload=RunCommand(("reload", "now")),
                 reload_at_start=True,

@@ -19,7 +19,7 @@ from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.endpoints import parse_endpoints
 from twisted_etcd.gateway.tls import TLSSettings
 from twisted_etcd.rendering.entry import RenderEntry, RunCommand, SendSignal
-from twisted_etcd.rendering.file import Access
+from twisted_etcd.rendering.file import FileAccess
 from twisted_etcd.settings.etcd import AuthSettings, EtcdSettings
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "etcdservice.yaml"
@@ -180,7 +180,7 @@ def test_every_key_is_read(pem: Path) -> None:
             RenderEntry(
                 template=pem / "a.j2",
                 to=Path("/etc/a"),
-                access=Access(mode=0o640, owner=12, group=0),
+                access=FileAccess(mode=0o640, owner=12, group=0),
                 check=("check", "{file}"),
                 check_timeout=1.0,
                 reload=RunCommand(("reload", "now")),
@@ -733,5 +733,5 @@ def test_what_the_example_has_as_comments_is_right_too(pem: Path) -> None:
     first, second = settings.render
     default = RenderEntry(template=first.template, to=pem / "shop.conf")
     assert first.check == ("nginx", "-t", "-c", "{file}")
-    assert msgspec.structs.replace(first, access=Access(), check=None, reload=None) == default
+    assert msgspec.structs.replace(first, access=FileAccess(), check=None, reload=None) == default
     assert second.reload == SendSignal(number=signal.SIGHUP, pid_file=Path("/run/other.pid"))

@@ -48,7 +48,7 @@ ARROWS: Mapping[str, frozenset[str]] = {
     "testing": CLIENT | {"embedded"},
     # The package's own __init__ hands on the public names. Not the daemon's: its tap imports the reactor. Not the
     # testing room's: that one may need what only tests have installed.
-    "__init__": BEHIND_SERVICES | {"services", "embedded", "endpoints"},
+    "__init__": BEHIND_SERVICES | {"services", "embedded", "endpoints", "rendering"},
 }
 
 #: Packages of others that a room must not know.

@@ -16,7 +16,7 @@ from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.rendering.entry import RenderEntry
 from twisted_etcd.rendering.renderer import Renderer
-from twisted_etcd.rendering.target import RenderStatus, TargetState
+from twisted_etcd.rendering.target import RenderState, RenderStatus
 
 
 class Site:
@@ -91,7 +91,7 @@ class Site:
         status = await self.until(
             lambda status: (
                 status.to == str(file)
-                and status.state is TargetState.FOLLOWING
+                and status.state is RenderState.FOLLOWING
                 and file.exists()
                 and file.read_text() == expected
             )
@@ -103,7 +103,7 @@ class Site:
         await self.event.until(lambda: any(condition(status) for status in self.last))
         return next(status for status in self.last if condition(status))
 
-    async def until_state(self, state: TargetState, name: str = "out") -> RenderStatus:
+    async def until_state(self, state: RenderState, name: str = "out") -> RenderStatus:
         return await self.until(lambda status: status.to == str(self.folder / name) and status.state is state)
 
     @property
@@ -111,7 +111,7 @@ class Site:
         """The last status of each file."""
         return list({status.to: status for status in self.seen}.values())
 
-    def states(self, name: str = "out") -> list[TargetState]:
+    def states(self, name: str = "out") -> list[RenderState]:
         return [status.state for status in self.seen if status.to == str(self.folder / name)]
 
     def text(self, name: str = "out") -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from twisted_etcd.errors import RenderError
-from twisted_etcd.rendering.file import Access, TargetFile
+from twisted_etcd.rendering.file import FileAccess, TargetFile
 
 ROOT = os.geteuid() == 0
 #: Ways to a mount namespace of one's own: as root, and where users may have namespaces.
@@ -70,7 +70,7 @@ def test_until_then_it_is_as_it_was_and_the_new_one_stands_beside_it(file: Path)
 
 
 def test_a_program_that_is_staged_can_be_run_by_its_check(tmp_path: Path) -> None:
-    staged = TargetFile(tmp_path / "run.sh", Access(mode=0o700)).stage(b"#!/bin/sh\necho it runs\n")
+    staged = TargetFile(tmp_path / "run.sh", FileAccess(mode=0o700)).stage(b"#!/bin/sh\necho it runs\n")
     said = subprocess.run([staged.path], check=True, capture_output=True, text=True)
     assert said.stdout == "it runs\n"
     staged.discard()
@@ -82,9 +82,9 @@ def test_has_compares_content_and_what_is_asked_of_mode_and_owner(file: Path) ->
     assert not TargetFile(file).has(b"new")
     assert not TargetFile(file).has(b"longer")
     assert not TargetFile(file.with_name("none")).has(b"")
-    assert TargetFile(file, Access(mode=0o640, owner=os.geteuid())).has(b"old")
-    assert not TargetFile(file, Access(mode=0o600)).has(b"old")
-    assert not TargetFile(file, Access(group=12345)).has(b"old")
+    assert TargetFile(file, FileAccess(mode=0o640, owner=os.geteuid())).has(b"old")
+    assert not TargetFile(file, FileAccess(mode=0o600)).has(b"old")
+    assert not TargetFile(file, FileAccess(group=12345)).has(b"old")
 
 
 # --- mode and owner -------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def test_a_new_file_has_the_mode_that_is_asked_for_or_one_that_all_may_read_what
     before = os.umask(0o077)
     try:
         replace(TargetFile(tmp_path / "a"), b"")
-        replace(TargetFile(tmp_path / "b", Access(mode=0o660)), b"")
+        replace(TargetFile(tmp_path / "b", FileAccess(mode=0o660)), b"")
     finally:
         os.umask(before)
     assert (mode_of(tmp_path / "a"), mode_of(tmp_path / "b")) == (0o644, 0o660)
@@ -109,7 +109,7 @@ def test_a_new_file_has_the_mode_that_is_asked_for_or_one_that_all_may_read_what
 
 def test_a_mode_that_is_asked_for_wins(file: Path) -> None:
     file.chmod(0o666)
-    replace(TargetFile(file, Access(mode=0o600)), b"new")
+    replace(TargetFile(file, FileAccess(mode=0o600)), b"new")
     assert mode_of(file) == 0o600
 
 
@@ -123,7 +123,7 @@ def test_the_group_stays_where_it_is_another_than_ours(file: Path) -> None:
 
 
 def test_the_owner_is_what_is_asked_for_or_it_is_said_that_it_cannot_be(file: Path) -> None:
-    target = TargetFile(file, Access(owner=12345, group=23456))
+    target = TargetFile(file, FileAccess(owner=12345, group=23456))
     if ROOT:
         file.chmod(0o4750)
         replace(target, b"new")
@@ -287,7 +287,7 @@ def test_a_rename_that_fails_as_for_a_mount_leads_to_writing_it_as_it_is(file: P
         raise OSError(number, os.strerror(number))
 
     before = file.stat().st_ino
-    target = TargetFile(file, Access(mode=0o600), rename=rename)
+    target = TargetFile(file, FileAccess(mode=0o600), rename=rename)
     assert not replace(target, b"n")
     assert (file.read_bytes(), file.stat().st_ino, mode_of(file)) == (b"n", before, 0o600)
     assert names(file.parent) == ["shop.conf"]

@@ -27,17 +27,17 @@ from tests.wire import Event, soon
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.errors import InvalidSettings, RenderError
 from twisted_etcd.rendering.entry import RunCommand, SendSignal
-from twisted_etcd.rendering.file import Access
-from twisted_etcd.rendering.target import TargetState
+from twisted_etcd.rendering.file import FileAccess
+from twisted_etcd.rendering.target import RenderState
 from twisted_etcd.rendering.template import Kind, Want
 from twisted_etcd.testing.proxy import FaultProxy
 
-WAITING, CHECKING, WRITING = TargetState.WAITING, TargetState.CHECKING, TargetState.WRITING
+WAITING, CHECKING, WRITING = RenderState.WAITING, RenderState.CHECKING, RenderState.WRITING
 RELOADING, FOLLOWING, FAILED, ENDED = (
-    TargetState.RELOADING,
-    TargetState.FOLLOWING,
-    TargetState.FAILED,
-    TargetState.ENDED,
+    RenderState.RELOADING,
+    RenderState.FOLLOWING,
+    RenderState.FAILED,
+    RenderState.ENDED,
 )
 
 
@@ -193,7 +193,7 @@ async def test_at_the_start_readers_are_told_of_what_is_the_same_where_that_is_a
 async def test_a_mode_that_is_asked_for_is_brought_about(site: Site) -> None:
     (site.folder / "out").write_text("1")
     (site.folder / "out").chmod(0o644)
-    await soon(site.start(site.entry("1", access=Access(mode=0o600))).when_rendered())
+    await soon(site.start(site.entry("1", access=FileAccess(mode=0o600))).when_rendered())
     assert stat.S_IMODE((site.folder / "out").stat().st_mode) == 0o600
 
 

@@ -11,7 +11,7 @@ from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.daemon.settings import Settings
 from twisted_etcd.errors import RenderError, ServiceStopped
 from twisted_etcd.rendering.renderer import Renderer, RenderReactor
-from twisted_etcd.rendering.target import TargetState
+from twisted_etcd.rendering.target import RenderState
 
 #: Seconds: unless told otherwise, how long it may take.
 ONCE_TIMEOUT = 60.0
@@ -61,7 +61,7 @@ class RenderOnce(Service):
             raise ServiceStopped(msg) from None
 
     def _late(self) -> list[str]:
-        late = [status for status in self._renderer.status if status.state is not TargetState.FOLLOWING]
+        late = [status for status in self._renderer.status if status.state is not RenderState.FOLLOWING]
         lines = []
         for status in late:
             missing = ", ".join(str(want) for want in status.missing)

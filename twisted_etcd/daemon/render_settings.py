@@ -10,7 +10,7 @@ from pathlib import Path
 
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.rendering.entry import FILE, RenderEntry, RunCommand, SendSignal
-from twisted_etcd.rendering.file import Access
+from twisted_etcd.rendering.file import FileAccess
 from twisted_etcd.settings.document import Value
 from twisted_etcd.settings.etcd import time_of
 from twisted_etcd.settings.section import Section
@@ -38,7 +38,7 @@ def _entry(section: Section, directory: Path) -> RenderEntry:
     entry = RenderEntry(
         template=_path(section, "template", directory),
         to=_path(section, "to", directory),
-        access=Access(
+        access=FileAccess(
             mode=section.parsed("mode", _mode, None),
             owner=section.parsed("owner", _user, None),
             group=section.parsed("group", _group, None),

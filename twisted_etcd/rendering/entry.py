@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from twisted_etcd.rendering.file import Access
+from twisted_etcd.rendering.file import FileAccess
 
 #: What stands for the new file in the arguments of a check.
 FILE = "{file}"
@@ -57,7 +57,7 @@ class RenderEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     template: Path
     to: Path
-    access: Access = Access()
+    access: FileAccess = FileAccess()
     check: tuple[str, ...] | None = None
     reload: RunCommand | SendSignal | None = None
     reload_at_start: bool = False

@@ -32,7 +32,7 @@ _MOUNTS = Path("/proc/self/mountinfo")
 _MOUNT_POINT = 4
 
 
-class Access(msgspec.Struct, frozen=True, kw_only=True):
+class FileAccess(msgspec.Struct, frozen=True, kw_only=True):
     """
     Who may do what with a file; None for what the file has, or the system gives.
 
@@ -92,7 +92,7 @@ class TargetFile:
     def __init__(
         self,
         path: Path,
-        access: Access = Access(),  # noqa: B008 - it is frozen
+        access: FileAccess = FileAccess(),  # noqa: B008 - it is frozen
         rename: Callable[[Path, Path], None] = os.replace,
     ) -> None:
         self.path = path

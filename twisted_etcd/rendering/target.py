@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 InThread = Callable[[Callable[[], Any]], Deferred[Any]]
 
 
-class TargetState(str, enum.Enum):
+class RenderState(str, enum.Enum):
     """
     ``WAITING`` for what the template asks for → ``CHECKING`` → ``WRITING`` → ``RELOADING`` → ``FOLLOWING``.
 
@@ -65,7 +65,7 @@ class RenderStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     template: str
     to: str
-    state: TargetState = TargetState.WAITING
+    state: RenderState = RenderState.WAITING
     revision: int = 0
     last_success: float | None = None
     last_error: str | None = None
@@ -221,7 +221,7 @@ class Target:
         if rendering.error is not None:
             raise rendering.error
         if rendering.text is None:
-            self._now(TargetState.WAITING, missing=missing)
+            self._now(RenderState.WAITING, missing=missing)
             return None
         self._revision = self._source.revision(self.wants)
         return rendering.text.encode()
@@ -247,14 +247,14 @@ class Target:
             self._owes = True
             self.reload.owe(self)
         if self._owes:
-            self._now(TargetState.RELOADING, missing=())
+            self._now(RenderState.RELOADING, missing=())
         else:
             self._succeeded()
 
     async def _check(self, staged: Staged) -> None:
         if self.entry.check is None or self._stopped:
             return
-        self._now(TargetState.CHECKING, missing=())
+        self._now(RenderState.CHECKING, missing=())
         arguments = [argument.replace(FILE, str(staged.path)) for argument in self.entry.check]
         command = self._command = Command(self._reactor, arguments, timeout=self.entry.check_timeout)
         outcome = await command.run()
@@ -266,7 +266,7 @@ class Target:
             raise RenderError("\n  ".join([said, *lines]))
 
     async def _write(self, staged: Staged) -> None:
-        self._now(TargetState.WRITING, missing=())
+        self._now(RenderState.WRITING, missing=())
         whole = await self._blocking(self._file.replace, staged, owed=self.reload is not None)
         if not whole and not self._warned:
             self._warned = True
@@ -286,7 +286,7 @@ class Target:
     @property
     def is_waiting(self) -> bool:
         """See :class:`~twisted_etcd.rendering.reload.Owing`."""
-        return self.status.state is TargetState.WAITING
+        return self.status.state is RenderState.WAITING
 
     def reloaded(self) -> None:
         """See :class:`~twisted_etcd.rendering.reload.Owing`."""
@@ -306,7 +306,7 @@ class Target:
 
     def _succeeded(self) -> None:
         self._said = ""
-        self._now(TargetState.FOLLOWING, revision=self._revision, last_success=self._reactor.seconds(), missing=())
+        self._now(RenderState.FOLLOWING, revision=self._revision, last_success=self._reactor.seconds(), missing=())
         self.settled.fire(None)
 
     def _failed(self, error: RenderError) -> None:
@@ -314,11 +314,11 @@ class Target:
         if text != self._said:
             self._said = text
             self._log.error("{text}", text=text)
-        self._now(TargetState.FAILED, last_error=str(error), last_error_at=self._reactor.seconds(), missing=())
+        self._now(RenderState.FAILED, last_error=str(error), last_error_at=self._reactor.seconds(), missing=())
         if self._once:
             self.settled.fire(error)
 
-    def _now(self, state: TargetState, **changes: Any) -> None:  # noqa: ANN401 - fields of the status
+    def _now(self, state: RenderState, **changes: Any) -> None:  # noqa: ANN401 - fields of the status
         self.status = msgspec.structs.replace(self.status, state=state, **changes)
         self._changed(self.status)
 
@@ -327,5 +327,5 @@ class Target:
         self.settled.fire(RenderError(f"rendering ended: {failure.type.__name__ if failure.type else failure}"))
 
     def _last(self, _: object) -> None:
-        self._now(TargetState.ENDED)
+        self._now(RenderState.ENDED)
         self._disk.acquire().addCallback(lambda _: self._over.fire(None))
