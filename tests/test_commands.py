@@ -84,6 +84,13 @@ async def test_it_leads_a_group_of_its_own() -> None:
 
 
 @ensureDeferred
+async def test_no_signal_is_ignored_in_it() -> None:
+    outcome = await run("sh", "-c", "grep SigIgn /proc/self/status || echo SigIgn: 0")
+    # The two highest are the C library's own.
+    assert int(outcome.lines[0].split()[1], 16) & 0x7FFFFFFF == 0
+
+
+@ensureDeferred
 async def test_when_its_time_is_over_all_of_its_group_is_ended() -> None:
     # The child ignores SIGTERM, and lets go of nothing.
     child = "import os, signal; signal.signal(15, signal.SIG_IGN); print(os.getpid(), flush=True); signal.pause()"

@@ -33,6 +33,9 @@ def main(parent: int, *arguments: str) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             sys.exit("the program that started this command has ended")
+    # Python ignores these, and what is ignored stays so: a pipe that is closed would not end the command.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvp(arguments[0], arguments)  # noqa: S606 - without a shell on purpose
     except OSError as error:

@@ -636,6 +636,7 @@ MISTAKES = [
         "render:\n  - {template: a, to: /x/b}\n  - {template: c, to: /x/b}",
         "f.yaml:3: render[1].to: /x/b stands twice; a file has one template",
     ),
+    ("render: [{template: a, to: a}]", "f.yaml:1: render[0].to: is the template itself"),
     (
         "render: [{template: a, to: b, reload_at_stat: true}]",
         "f.yaml:1: render[0].reload_at_stat: unknown key; did you mean 'reload_at_start'?",

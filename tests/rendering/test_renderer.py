@@ -490,6 +490,40 @@ async def test_once_all_that_fails_is_told_when_all_were_tried(site: Site, logge
     assert len(logged_errors.flush_messages()) == 3
 
 
+# --- etcd, away and back --------------------------------------------------------------------------------------------
+
+
+@ensureDeferred
+async def test_while_etcd_is_away_files_stay_and_what_was_missed_is_made_up_for(
+    site: Site, etcd_server: EmbeddedEtcd
+) -> None:
+    await site.put("a", "1")
+    await site.register("shop", "10.0.0.1:80")
+    proxy = FaultProxy(cast("Any", reactor), "127.0.0.1", int(etcd_server.endpoint.rpartition(":")[2]))
+    proxy.startService()
+    try:
+        client = site.new_client(proxy.endpoint, request_timeout=0.5)
+        renderer = site.start(
+            site.entry('{{ config("a") }}{% for i in instances("shop") %} {{ i.port }}{% endfor %}'), client=client
+        )
+        await soon(renderer.when_rendered())
+        await soon(proxy.refuse())
+        await soon(proxy.reset())
+        await site.put("a", "2")
+        await site.register("shop", "10.0.0.2:81")
+        # SIGHUP, so to say: what was last seen is still there.
+        renderer.render_again()
+        await site.event.until(lambda: len(site.seen) > 3)
+        assert site.text() == "1 80"
+        assert renderer.status[0].state is FOLLOWING
+        await soon(proxy.heal())
+        await site.until_text("2 80 81")
+        await soon(renderer.stopService())
+        await soon(client.stopService())
+    finally:
+        await soon(proxy.stopService())
+
+
 # --- its end --------------------------------------------------------------------------------------------------------
 
 
@@ -514,6 +548,11 @@ async def test_stopping_right_after_the_start_leaves_nothing(site: Site) -> None
         renderer = site.start(site.entry('{{ config("a", 1) }}', reload=RunCommand(("true",))))
         await soon(renderer.stopService())
     assert [name for name in names(site) if name.startswith(".")] == []
+
+
+@ensureDeferred
+async def test_one_that_was_not_started_stops_at_once(site: Site) -> None:
+    await soon(site.renderer(site.entry("1", reload=RunCommand(("true",)))).stopService())
 
 
 @ensureDeferred

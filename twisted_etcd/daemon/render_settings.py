@@ -58,6 +58,8 @@ def _entry(section: Section, directory: Path) -> RenderEntry:
 
 def _together(section: Section, entry: RenderEntry) -> None:
     """What is right alone, and wrong together."""
+    if entry.to == entry.template and section.is_given("to"):
+        section.mistake("to", "is the template itself")
     if entry.quiet_min > entry.quiet_max:
         section.mistake("quiet_min" if section.is_given("quiet_min") else "quiet_max", "quiet_min is above quiet_max")
     if section.is_given("check_timeout") and not section.is_given("check"):

@@ -50,7 +50,7 @@ class RenderEntry(msgspec.Struct, frozen=True, kw_only=True):
     :ivar reload: what tells whoever reads the file; None for nothing.
     :ivar reload_at_start: whether they are told at the start though the file stays as it is.
     :ivar check_timeout: seconds.
-    :ivar reload_timeout: seconds.
+    :ivar reload_timeout: seconds, for a command. Of several files with the same one, the longest counts.
     :ivar quiet_min: seconds without a change after which it is rendered.
     :ivar quiet_max: seconds after a first change after which it is rendered though there are still changes.
     """

@@ -73,11 +73,13 @@ class Reload:
         self._since = 0.0
         self._bell = Bell(reactor)
         self._command: Command | None = None
+        self._started = False
         self._stopped = False
         self._over: Moment[None] = Moment()
 
     def start(self) -> None:
         """Begin, once."""
+        self._started = True
         Deferred.fromCoroutine(self._run()).addErrback(self._broken).addBoth(lambda _: self._over.fire(None))
 
     def owe(self, who: Owing) -> None:
@@ -96,6 +98,8 @@ class Reload:
 
     def stop(self) -> Deferred[None]:
         """End a command that runs; fires when nothing is under way."""
+        if not self._stopped and not self._started:
+            self._over.fire(None)
         self._stopped = True
         self._bell.ring()
         if self._command is not None:

@@ -38,7 +38,8 @@ class Renderer(Service):
     Keeps files as their templates say, while it runs.
 
     At its start it brings all of them up to date, and from then on each when something changes that it shows. What
-    fails leaves the last good file where it is, and is tried again. Nothing is left running when it has stopped.
+    fails leaves the last good file where it is, and is tried again. Nothing is left running when it has stopped. It is
+    started once.
 
     :param entries: the files.
     :param environ: the environment that templates see; the process's own unless given.

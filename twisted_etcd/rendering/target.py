@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import msgspec
 from twisted.internet.defer import Deferred, DeferredLock
@@ -24,10 +24,7 @@ from twisted_etcd.rendering.reload import Reload
 from twisted_etcd.rendering.source import EtcdSource
 from twisted_etcd.rendering.template import Template, Want
 
-if TYPE_CHECKING:
-    from typing_extensions import ParamSpec
-
-    _P = ParamSpec("_P")
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 #: Runs what blocks in a thread, and fires with what comes of it.
 InThread = Callable[[Callable[[], Any]], Deferred[Any]]
@@ -126,6 +123,7 @@ class Target:
         self._bell = Bell(reactor)
         self._quiet = Quiet(reactor, entry.quiet_min, entry.quiet_max, self._bell.ring)
         self._command: Command | None = None
+        self._started = False
         self._working = False
         self._first = True
         self._read_again = False
@@ -143,11 +141,13 @@ class Target:
 
     def start(self) -> None:
         """Begin, once."""
-        self._working = True
+        self._started = self._working = True
         Deferred.fromCoroutine(self._run()).addErrback(self._broken).addBoth(self._last)
 
     def stop(self) -> Deferred[None]:
         """End it; fires when nothing is under way, no command among them."""
+        if not self._stopped and not self._started:
+            self._over.fire(None)
         self._stopped = True
         self._quiet.cancel()
         self._bell.ring()
