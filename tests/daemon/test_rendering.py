@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from twisted.internet import reactor
 from tests.daemon.conftest import MakeClient, RunDaemon
 from tests.etcds import ONE_VERSION
 from tests.guards import LoggedErrors
+from tests.namespaces import mount_namespace
 from tests.programs import TWISTD, Program, Run, until_ended
 from tests.said import Said
 from tests.wire import Event
@@ -240,6 +242,27 @@ async def test_once_works_with_an_etcd_of_the_daemons_own(place: Place, etcd_bin
     once = run(*ONCE, "--embedded", "--etcd-binary", str(etcd_binary))
     await once.end_well()
     assert place.text() == "-"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_that_a_container_mounts_is_written_as_it_is_and_said_once(place: Place, run: Run) -> None:
+    namespace = mount_namespace()
+    if namespace is None:
+        pytest.skip("this machine lets nobody mount anything; test_file has what the kernel would say")
+    mounted = place.directory / "mounted"
+    mounted.write_text("old")
+    (place.directory / "out").touch()
+    await place.put("a", "new")
+    place.template('{{ config("a") }}')
+    place.settings('template: t.j2, to: out, check: [grep, new, "{file}"], reload: [cp, out, seen]')
+    mount = 'mount --bind mounted out && exec "$@"'
+    command = (*namespace, "sh", "-c", mount, "sh", sys.executable, *ONCE)
+    once = run("-c", f"import os; os.execvp({command[0]!r}, {command!r})")
+    await once.end_well()
+    assert (mounted.read_text(), place.text("seen"), place.text()) == ("new", "new", "")
+    told = [line for line in once.lines if f"{place.directory}/out is a mount, and is written as it is" in line]
+    assert len(told) == 1
+    assert place.names == {"settings.yaml", "t.j2", "mounted", "out", "seen"}
 
 
 # --- for ever -------------------------------------------------------------------------------------------------------

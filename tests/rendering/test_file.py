@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.namespaces import mount_namespace
 from twisted_etcd.errors import RenderError
 from twisted_etcd.rendering.file import FileAccess, TargetFile
 
 ROOT = os.geteuid() == 0
-#: Ways to a mount namespace of one's own: as root, and where users may have namespaces.
-NAMESPACES = (("unshare", "--mount"), ("unshare", "--user", "--map-root-user", "--mount"))
 
 
 def replace(file: TargetFile, content: bytes, *, owed: bool = False) -> bool:
@@ -242,18 +240,14 @@ def in_namespace(*commands: str, file: Path, content: str) -> str | None:
     """What replacing a file says after commands in a mount namespace of its own; None where there can be none."""
     script = " && ".join([*commands, 'exec "$PYTHON" -c "$CODE" "$FILE" "$CONTENT"'])
     environ = {"PYTHON": sys.executable, "CODE": IN_CHILD, "FILE": str(file), "CONTENT": content}
-    for namespace in NAMESPACES:
-        if (
-            shutil.which("unshare") is None
-            or subprocess.run([*namespace, "true"], check=False, capture_output=True).returncode
-        ):
-            continue
-        done = subprocess.run(
-            [*namespace, "sh", "-c", script], check=False, capture_output=True, text=True, env=os.environ | environ
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-    return None
+    namespace = mount_namespace()
+    if namespace is None:
+        return None
+    done = subprocess.run(
+        [*namespace, "sh", "-c", script], check=False, capture_output=True, text=True, env=os.environ | environ
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def as_mount(file: Path, content: bytes) -> bool:
