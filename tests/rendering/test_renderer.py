@@ -28,7 +28,8 @@ from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.errors import InvalidSettings, RenderError
 from twisted_etcd.rendering.entry import RunCommand, SendSignal
 from twisted_etcd.rendering.file import FileAccess
-from twisted_etcd.rendering.target import RenderState
+from twisted_etcd.rendering.renderer import Renderer
+from twisted_etcd.rendering.target import RenderState, RenderStatus
 from twisted_etcd.rendering.template import Kind, Want
 from twisted_etcd.testing.proxy import FaultProxy
 
@@ -548,6 +549,43 @@ async def test_stopping_right_after_the_start_leaves_nothing(site: Site) -> None
         renderer = site.start(site.entry('{{ config("a", 1) }}', reload=RunCommand(("true",))))
         await soon(renderer.stopService())
     assert [name for name in names(site) if name.startswith(".")] == []
+
+
+@ensureDeferred
+async def test_who_is_told_may_fail_and_the_files_do_not_suffer(site: Site, logged_errors: LoggedErrors) -> None:
+    def changed(_: RenderStatus) -> None:
+        msg = "a mistake"
+        raise KeyError(msg)
+
+    renderer = Renderer(site.client, cast("Any", reactor), [site.entry("1")], changed=changed)
+    renderer.startService()
+    await soon(renderer.when_rendered())
+    await soon(renderer.stopService())
+    assert site.text() == "1"
+    assert logged_errors.flush(KeyError)
+
+
+@ensureDeferred
+async def test_a_reload_is_owed_though_something_failed_right_after_the_file_was_replaced(
+    site: Site, pipe: Pipe, logged_errors: LoggedErrors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing real fails then, and not before: the disk, as it is asked to keep the folder."""
+    calls: list[int] = []
+    fsync = os.fsync
+
+    def fails(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            calls.append(descriptor)
+            # The first one is for what says that a reload is owed.
+            if len(calls) == 2:
+                raise OSError(5, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fails)
+    renderer = site.start(site.entry("1", reload=RunCommand(pipe.says("reload"))))
+    await soon(renderer.when_rendered())
+    assert pipe.lines == ["reload"]
+    assert logged_errors.flush_messages("out cannot be written: Input/output error")
 
 
 @ensureDeferred

@@ -60,8 +60,10 @@ class Staged:
 
     def lock(self) -> None:
         """Keep others, who clean up, from taking it away."""
-        if self._lock is not None:
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        # Some file systems know no locks; there nobody takes it away at all.
+        with suppress(OSError):
+            if self._lock is not None:
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def discard(self) -> None:
         """Take it away, where it is still there."""
@@ -295,12 +297,16 @@ def _remove_unless_locked(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        # It may be written and not be read: then nothing can be done for it.
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:
         # Some file systems cannot, and have nothing to lose.
-        if error.errno != errno.EINVAL:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
         os.close(descriptor)

@@ -12,6 +12,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 
 from twisted_etcd.backoff import Backoff
 from twisted_etcd.client.client import EtcdClient
@@ -48,6 +49,8 @@ class Renderer(Service):
     :param random: gives numbers from 0 up to 1; for the waits between attempts.
     :raises InvalidSettings: where a template cannot be read, or is none.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -133,7 +136,7 @@ class Renderer(Service):
             in_thread=self._in_thread,
             backoff=self._backoff(),
             followed=self._keep,
-            changed=self._changed,
+            changed=self._tell,
             once=self._once,
         )
 
@@ -161,6 +164,12 @@ class Renderer(Service):
 
     def _keep(self) -> None:
         self._source.keep(want for target in self._targets for want in target.wants)
+
+    def _tell(self, status: RenderStatus) -> None:
+        try:
+            self._changed(status)
+        except Exception:  # noqa: BLE001 - it is logged, and the files are not to suffer
+            self._log.failure("Who is told how it goes with {to} failed.", to=status.to)
 
     def _told(self, want: Want) -> None:
         for target in self._targets:

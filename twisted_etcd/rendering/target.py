@@ -228,7 +228,9 @@ class Target:
 
     async def _bring(self, content: bytes) -> None:
         if await self._blocking(self._file.has, content):
-            owed = self._first and (self.entry.reload_at_start or await self._blocking(self._file.is_owed))
+            # By an earlier process; or by this one, where something went wrong right after the file was replaced.
+            owed = not self._owes and await self._blocking(self._file.is_owed)
+            owed = owed or (self._first and self.entry.reload_at_start)
             self._log.info("{to} is up to date at revision {revision}", to=str(self.entry.to), revision=self._revision)
         else:
             owed = True
