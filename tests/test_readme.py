@@ -191,8 +191,8 @@ def test_the_settings_file(certificates: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @ensureDeferred
 async def test_a_file_from_a_template(etcd_server: EmbeddedEtcd, tmp_path: Path, prefix: str) -> None:
-    (tmp_path / "shop.conf.j2").write_text(block("jinja", "upstream shop"))
-    text = block("yaml", "shop.conf.j2").replace("/etc/nginx/conf.d/", "").replace("nginx, -t, -c", "test, -s")
+    (tmp_path / "nginx.conf.j2").write_text(block("jinja", "upstream shop"))
+    text = block("yaml", "nginx.conf.j2").replace("/etc/nginx/", "").replace("nginx, -t, -c", "test, -s")
     (tmp_path / "etcdservice.yaml").write_text(text)
     [entry] = load(tmp_path / "etcdservice.yaml", {}).render
     entry = msgspec.structs.replace(entry, reload=RunCommand(("touch", str(tmp_path / "reloaded"))))
@@ -203,7 +203,7 @@ async def test_a_file_from_a_template(etcd_server: EmbeddedEtcd, tmp_path: Path,
         renderer.startService()
         await soon(renderer.when_rendered())
         await soon(renderer.stopService())
-    file = tmp_path / "shop.conf"
+    file = tmp_path / "nginx.conf"
     assert file.read_text() == "upstream shop {\n    server 10.0.0.1:80 weight=1;\n}\n# hello\n"
     assert file.stat().st_mode & 0o777 == 0o640
     assert (tmp_path / "reloaded").exists()

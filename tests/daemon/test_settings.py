@@ -732,7 +732,7 @@ def test_what_the_example_has_as_comments_is_right_too(pem: Path) -> None:
     assert [host.path for host in settings.services] == ["greeter.Greeter", "greeter.Guest"]
     assert settings.embedded.extra_args == ("--max-request-bytes=3145728",)
     first, second = settings.render
-    default = RenderEntry(template=first.template, to=pem / "shop.conf")
+    default = RenderEntry(template=first.template, to=pem / "nginx.conf")
     assert first.check == ("nginx", "-t", "-c", "{file}")
     assert msgspec.structs.replace(first, access=FileAccess(), check=None, reload=None) == default
     assert second.reload == SendSignal(number=signal.SIGHUP, pid_file=Path("/run/other.pid"))

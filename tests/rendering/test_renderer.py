@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +23,7 @@ from tests.programs import Run, until_ended
 from tests.rendering.conftest import Site
 from tests.said import Said
 from tests.wire import Event, soon
+from twisted_etcd.client import op
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.errors import InvalidSettings, RenderError
 from twisted_etcd.rendering.entry import RunCommand, SendSignal
@@ -205,8 +205,9 @@ async def test_changes_that_come_together_are_rendered_together(site: Site, pipe
     text = '{{ config("a") }}{{ config("b") }}{{ config("c") }}'
     entry = site.entry(text, quiet_min=0.3, quiet_max=20.0, reload=RunCommand(pipe.says("reload")))
     await soon(site.start(entry).when_rendered())
-    for name in ("a", "b", "c"):
-        await site.put(name, "1")
+    changes = [op.put(f"{site.config_prefix}/{name}", "1") for name in ("a", "b", "c")]
+    # They come by three watches.
+    await soon(site.client.txn(success=changes))
     await site.until_text("111")
     assert pipe.lines == ["reload", "reload"]
     assert [status.state for status in site.seen].count(WRITING) == 2
@@ -331,12 +332,11 @@ async def test_a_check_that_fails_keeps_the_old_file_and_says_why(
 async def test_a_check_that_hangs_is_ended_with_all_that_it_started(
     site: Site, pipe: Pipe, logged_errors: LoggedErrors
 ) -> None:
-    hang = f"{sys.executable} -c 'import os, signal; print(os.getpid(), flush=True); signal.pause()' > {pipe.path}"
-    check = ("sh", "-c", f"{hang} & wait; : {{file}}")
-    site.start(site.entry("1", check=check, check_timeout=1.0), random=lambda: 1.0)
+    check = ("sh", "-c", f"sh -c 'echo $$; exec sleep 1000' > {pipe.path} & wait; : {{file}}")
+    site.start(site.entry("1", check=check, check_timeout=2.0), random=lambda: 1.0)
     status = await site.until_state(FAILED)
     assert status.last_error is not None
-    assert "it had not ended after 1 s, and was ended" in status.last_error
+    assert "it had not ended after 2 s, and was ended" in status.last_error
     [pid] = await pipe.until(1)
     await until_ended(int(pid))
     assert names(site) == ["out.j2"]
@@ -531,8 +531,7 @@ async def test_while_etcd_is_away_files_stay_and_what_was_missed_is_made_up_for(
 @pytest.mark.parametrize("what", ["check", "reload"])
 @ensureDeferred
 async def test_stopping_ends_a_command_that_runs_and_all_that_it_started(site: Site, pipe: Pipe, what: str) -> None:
-    hang = f"{sys.executable} -c 'import os, signal; print(os.getpid(), flush=True); signal.pause()' > {pipe.path}"
-    command = ("sh", "-c", f"{hang} & wait; : {{file}}")
+    command = ("sh", "-c", f"sh -c 'echo $$; exec sleep 1000' > {pipe.path} & wait; : {{file}}")
     options: dict[str, Any] = {"check": command} if what == "check" else {"reload": RunCommand(command)}
     renderer = site.start(site.entry("1", **options))
     [pid] = await pipe.until(1)
