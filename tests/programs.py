@@ -194,6 +194,15 @@ class ForeignProcess:
         await self._event.until(lambda: self._ended)
 
 
+async def until_ended(pid: int) -> None:
+    """Once a process that is no child of this one has ended, were it not reaped yet; it may have already."""
+    try:
+        process = ForeignProcess(pid)
+    except ProcessLookupError:
+        return
+    await process.until_ended()
+
+
 class Run(Protocol):
     """Runs a program: ``run("program.py", "argument", NAME="of the environment")``, in the test's own directory."""
 

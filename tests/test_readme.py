@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 import trustme
 from pytest_twisted import ensureDeferred
@@ -29,6 +30,8 @@ from twisted_etcd.daemon.hosting import make_services
 from twisted_etcd.daemon.settings import load
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.messaging.messages import Message
+from twisted_etcd.rendering.entry import RunCommand
+from twisted_etcd.rendering.renderer import Renderer
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.election import CampaignRequest
 from twisted_etcd.testing.cluster import EtcdCluster
@@ -288,6 +291,26 @@ def test_the_settings_file(certificates: Path, monkeypatch: pytest.MonkeyPatch) 
     settings = load(file, {})
     assert [each.name for each in make_services(settings.services, taken=())] == ["Greeter"]
     assert (settings.watch, [each.name for each in settings.register]) == (("app/database",), ["user-service"])
+
+
+@ensureDeferred
+async def test_a_file_from_a_template(etcd_server: EmbeddedEtcd, tmp_path: Path, prefix: str) -> None:
+    (tmp_path / "nginx.conf.j2").write_text(block("jinja", "upstream shop"))
+    text = block("yaml", "nginx.conf.j2").replace("/etc/nginx/", "").replace("nginx, -t, -c", "test, -s")
+    (tmp_path / "etcdservice.yaml").write_text(text)
+    [entry] = load(tmp_path / "etcdservice.yaml", {}).render
+    entry = msgspec.structs.replace(entry, reload=RunCommand(("touch", str(tmp_path / "reloaded"))))
+    async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
+        await client.put(f"{prefix}shop/10.0.0.1:80", '{"address": "10.0.0.1", "port": 80, "tags": ["http"]}')
+        await client.put(f"{prefix}shop/10.0.0.2:80", "10.0.0.2:80")
+        renderer = Renderer(client, cast("Any", reactor), [entry], service_prefix=prefix, config_prefix=f"{prefix}c")
+        renderer.startService()
+        await soon(renderer.when_rendered())
+        await soon(renderer.stopService())
+    file = tmp_path / "nginx.conf"
+    assert file.read_text() == "upstream shop {\n    server 10.0.0.1:80 weight=1;\n}\n# hello\n"
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "reloaded").exists()
 
 
 def test_every_message_is_there_with_its_fields() -> None:

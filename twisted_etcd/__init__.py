@@ -68,6 +68,7 @@ from twisted_etcd.errors import (
     PermissionDenied,
     PermissionNotGiven,
     PermissionNotGranted,
+    RenderError,
     RequestFailed,
     RequestTimedOut,
     RequestTooLarge,
@@ -140,6 +141,10 @@ from twisted_etcd.registry.protection import Protection
 from twisted_etcd.registry.registration import Registration, RegistrationState
 from twisted_etcd.registry.registry import Registry
 from twisted_etcd.registry.view import ServiceView
+from twisted_etcd.rendering.entry import RenderEntry, RunCommand, SendSignal
+from twisted_etcd.rendering.file import FileAccess
+from twisted_etcd.rendering.renderer import Renderer
+from twisted_etcd.rendering.target import RenderState, RenderStatus
 from twisted_etcd.schema.auth import Permission, PermissionType
 from twisted_etcd.schema.kv import Event, EventType, KeyValue, SortOrder, SortTarget
 from twisted_etcd.schema.maintenance import AlarmType
@@ -285,6 +290,7 @@ __all__ = [
     "Event",
     "EventType",
     "FailedPrecondition",
+    "FileAccess",
     "FilterType",
     "FutureRevision",
     "HTTPCheck",
@@ -345,6 +351,11 @@ __all__ = [
     "Registration",
     "RegistrationState",
     "Registry",
+    "RenderEntry",
+    "RenderError",
+    "RenderState",
+    "RenderStatus",
+    "Renderer",
     "Request",
     "RequestFailed",
     "RequestTimedOut",
@@ -357,7 +368,9 @@ __all__ = [
     "RootRoleMissing",
     "RootUserMissing",
     "RoundRobin",
+    "RunCommand",
     "Scan",
+    "SendSignal",
     "ServerDeadlineExceeded",
     "ServerStopped",
     "ServerUnavailable",

@@ -94,6 +94,7 @@ Everything that twisted-etcd raises, in one tree::
     │   ├── UnhandledMessage             the service has no handler for that message
     │   └── SessionTimeout               no answer within the call's time
     ├── InvalidSettings                  configuration that cannot be used, and where
+    ├── RenderError                      a file could not be brought up to date from its template
     └── EmbeddedEtcdError
         ├── BinaryNotFound               no etcd program on this machine
         └── StartFailed                  etcd did not come up
@@ -816,6 +817,14 @@ class SessionTimeout(MessagingError):
 
 class InvalidSettings(TwistedEtcdError, ValueError):
     """Configuration that cannot be used: the text names the file, the path of the key and what was expected."""
+
+
+class RenderError(TwistedEtcdError):
+    """
+    A file could not be rendered, checked or written, or what reads it not told: the text names the template with its
+    line, the file, or the command with its last words, and what was wrong. No value of a key is in it, unless the
+    command says one.
+    """
 
 
 class EmbeddedEtcdError(TwistedEtcdError):

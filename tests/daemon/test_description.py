@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 from twisted_etcd.daemon.description import describe
@@ -11,6 +12,8 @@ from twisted_etcd.daemon.settings import (
 )
 from twisted_etcd.gateway.endpoints import parse_endpoints
 from twisted_etcd.gateway.tls import TLSSettings
+from twisted_etcd.rendering.entry import RenderEntry, RunCommand, SendSignal
+from twisted_etcd.rendering.file import FileAccess
 from twisted_etcd.settings.etcd import AuthSettings, EtcdSettings
 
 
@@ -44,6 +47,21 @@ def test_all_that_can_be_said_is_said_but_no_secret() -> None:
             HostSettings(path="a.B", name="b", settings={"token": "hunter2", "n": 1}),
             HostSettings(path="a:C"),
         ),
+        render=(
+            RenderEntry(
+                template=Path("/t/a.j2"),
+                to=Path("/etc/a"),
+                access=FileAccess(mode=0o640, owner=0, group=12),
+                check=("check", "{file}"),
+                reload=RunCommand(("reload", "now")),
+                reload_at_start=True,
+            ),
+            RenderEntry(
+                template=Path("/t/b.j2"),
+                to=Path("/etc/b"),
+                reload=SendSignal(number=signal.SIGHUP, pid_file=Path("/run/b")),
+            ),
+        ),
     )
     assert describe(settings).splitlines() == [
         "etcd at https://a:1, https://b:2",
@@ -64,6 +82,15 @@ def test_all_that_can_be_said_is_said_but_no_secret() -> None:
         "  settings: token, n",
         "hosts a:C",
         "  settings: none",
+        "renders /t/a.j2 to /etc/a",
+        "  mode: 0640, owner: 0, group: 12",
+        "  after 100 ms without a change, or 2000 ms with some",
+        "  check: check {file}, within 30000 ms",
+        "  reload: reload now, within 30000 ms; at the start in any case",
+        "renders /t/b.j2 to /etc/b",
+        "  mode: as it is, owner: as it is, group: as it is",
+        "  after 100 ms without a change, or 2000 ms with some",
+        "  reload: SIGHUP to the process of /run/b",
     ]
 
 

@@ -52,6 +52,15 @@ def test_a_signal_that_came_first_is_no_trouble() -> None:
     assert reactor.stops == 1
 
 
+def test_a_success_stops_it_too_and_the_process_ends_as_it_would() -> None:
+    reactor = StubReactor()
+    status = exit_status(reactor)
+    status.succeed()
+    reactor.start()
+    assert reactor.stops == 1
+    status.leave()
+
+
 def test_without_a_failure_the_process_ends_as_it_would() -> None:
     # It would be the end of these tests otherwise.
     exit_status(StubReactor()).leave()

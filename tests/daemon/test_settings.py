@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,8 @@ from twisted_etcd.daemon.settings import (
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.endpoints import parse_endpoints
 from twisted_etcd.gateway.tls import TLSSettings
+from twisted_etcd.rendering.entry import RenderEntry, RunCommand, SendSignal
+from twisted_etcd.rendering.file import FileAccess
 from twisted_etcd.settings.etcd import AuthSettings, EtcdSettings
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "etcdservice.yaml"
@@ -68,6 +71,7 @@ DEFAULTS = Settings(
     watch=(),
     services=(),
     embedded=EmbeddedSettings(enabled=False, binary=None, data_dir=None, extra_args=()),
+    render=(),
 )
 
 
@@ -107,6 +111,21 @@ def test_every_key_is_read(pem: Path) -> None:
           - {class: a.b.C, name: c, settings: {n: 1, deep: {list: [1, x]}}}
           - class: a.b:C.D
         embedded: {enabled: true, data_dir: data, binary: bin/etcd, extra_args: [--x, "--y=1"]}
+        render:
+          - template: a.j2
+            to: /etc/a
+            mode: "0640"
+            owner: "12"
+            group: root
+            check: [check, "{file}"]
+            check_timeout: 1000
+            reload: [reload, now]
+            reload_timeout: 2000
+            reload_at_start: true
+            quiet_min: 0
+            quiet_max: 500
+          - {template: b.j2, to: b, reload: {signal: usr1, pid_file: b.pid}}
+          - {template: c.j2, to: c, reload: {signal: SIGHUP, process: nginx}}
         """,
     )
     assert settings == Settings(
@@ -157,6 +176,26 @@ def test_every_key_is_read(pem: Path) -> None:
         ),
         embedded=EmbeddedSettings(
             enabled=True, binary=str(pem / "bin/etcd"), data_dir=pem / "data", extra_args=("--x", "--y=1")
+        ),
+        render=(
+            RenderEntry(
+                template=pem / "a.j2",
+                to=Path("/etc/a"),
+                access=FileAccess(mode=0o640, owner=12, group=0),
+                check=("check", "{file}"),
+                check_timeout=1.0,
+                reload=RunCommand(("reload", "now")),
+                reload_timeout=2.0,
+                reload_at_start=True,
+                quiet_min=0.0,
+                quiet_max=0.5,
+            ),
+            RenderEntry(
+                template=pem / "b.j2",
+                to=pem / "b",
+                reload=SendSignal(number=signal.SIGUSR1, pid_file=pem / "b.pid"),
+            ),
+            RenderEntry(template=pem / "c.j2", to=pem / "c", reload=SendSignal(number=signal.SIGHUP, process="nginx")),
         ),
     )
 
@@ -258,12 +297,14 @@ def test_an_etcd_of_its_own_can_be_asked_for() -> None:
 # --- mistakes -------------------------------------------------------------------------------------------------------
 
 
+NO_FILE = 'f.yaml:1: render[0].check: does not say where the new file\'s path belongs: write "{file}" there'
+NO_TARGET = "f.yaml:1: render[0].reload: give either pid_file or process: who is to get the signal"
 MISTAKES = [
     # the file
     ("[]", "f.yaml:1: expected a mapping, got a list"),
     ("text", "f.yaml:1: expected a mapping, got 'text' (a str)"),
     ("etdc: {}", "f.yaml:1: etdc: unknown key; did you mean 'etcd'?"),
-    ("xyz: {}", "f.yaml:1: xyz: unknown key; known are embedded, etcd, node, register, services, watch"),
+    ("xyz: {}", "f.yaml:1: xyz: unknown key; known are embedded, etcd, node, register, render, services, watch"),
     ("etcd: 1", "f.yaml:1: etcd: expected a mapping, got 1 (an int)"),
     ("etcd:\n  - endpoints", "f.yaml:1: etcd: expected a mapping, got a list"),
     # etcd
@@ -506,6 +547,101 @@ MISTAKES = [
         "embedded: {extra_args: --x}",
         "f.yaml:1: embedded.extra_args: expected a list of texts, got '--x' (a str)",
     ),
+    # files to render
+    ("render: {template: a}", "f.yaml:1: render: expected a list of mappings, got a mapping"),
+    ("render: [{to: b}]", "f.yaml:1: render[0].template: is missing"),
+    ("render:\n  - template: a", "f.yaml:2: render[0].to: is missing"),
+    (
+        "render: [{template: a, to: b, mode: 0640}]",
+        "f.yaml:1: render[0].mode: expected text (put it in quotes), got 416 (an int)",
+    ),
+    (
+        "render: [{template: a, to: b, mode: '0689'}]",
+        "f.yaml:1: render[0].mode: expected permissions such as \"0644\", got '0689'",
+    ),
+    (
+        "render: [{template: a, to: b, mode: '10644'}]",
+        "f.yaml:1: render[0].mode: expected permissions such as \"0644\", got '10644'",
+    ),
+    (
+        "render: [{template: a, to: b, owner: nobody-here}]",
+        "f.yaml:1: render[0].owner: this system has no user 'nobody-here'",
+    ),
+    (
+        "render: [{template: a, to: b, group: nobody-here}]",
+        "f.yaml:1: render[0].group: this system has no group 'nobody-here'",
+    ),
+    (
+        "render: [{template: a, to: b, check: 'nginx -t'}]",
+        "f.yaml:1: render[0].check: expected a list of texts, got 'nginx -t' (a str)",
+    ),
+    (
+        "render: [{template: a, to: b, check: []}]",
+        "f.yaml:1: render[0].check: expected a command and its arguments, got an empty list",
+    ),
+    (
+        "render: [{template: a, to: b, check: [nginx, -t]}]",
+        NO_FILE,
+    ),
+    (
+        "render: [{template: a, to: b, check: [nginx, {file}]}]",
+        f"f.yaml:1: render[0].check[1]: expected text, got a mapping\n{NO_FILE}",
+    ),
+    (
+        "render: [{template: a, to: b, reload: nginx}]",
+        "f.yaml:1: render[0].reload: expected a command as a list, or a mapping with a signal, got 'nginx' (a str)",
+    ),
+    (
+        "render: [{template: a, to: b, reload: []}]",
+        "f.yaml:1: render[0].reload: expected a command and its arguments, got an empty list",
+    ),
+    ("render: [{template: a, to: b, reload: {pid_file: p}}]", "f.yaml:1: render[0].reload.signal: is missing"),
+    (
+        "render: [{template: a, to: b, reload: {signal: HOP, pid_file: p}}]",
+        "f.yaml:1: render[0].reload.signal: there is no signal 'HOP'; expected one such as HUP or USR1",
+    ),
+    (
+        "render: [{template: a, to: b, reload: {signal: HUP}}]",
+        NO_TARGET,
+    ),
+    (
+        "render: [{template: a, to: b, reload: {signal: HUP, pid_file: p, process: q}}]",
+        NO_TARGET,
+    ),
+    (
+        "render: [{template: a, to: b, reload: {signal: HUP, pidfile: p}}]",
+        f"f.yaml:1: render[0].reload.pidfile: unknown key; did you mean 'pid_file'?\n{NO_TARGET}",
+    ),
+    (
+        "render: [{template: a, to: b, quiet_min: 3000}]",
+        "f.yaml:1: render[0].quiet_min: quiet_min is above quiet_max",
+    ),
+    (
+        "render: [{template: a, to: b, quiet_max: 50}]",
+        "f.yaml:1: render[0].quiet_max: quiet_min is above quiet_max",
+    ),
+    (
+        "render: [{template: a, to: b, check: ['{file}'], check_timeout: soon}]",
+        "f.yaml:1: render[0].check_timeout: expected a whole number of milliseconds, got 'soon' (a str)",
+    ),
+    ("render: [{template: a, to: b, check_timeout: 5}]", "f.yaml:1: render[0].check_timeout: there is no check"),
+    (
+        "render: [{template: a, to: b, reload_timeout: 5, reload: {signal: HUP, process: p}}]",
+        "f.yaml:1: render[0].reload_timeout: there is no reload command that could take time",
+    ),
+    (
+        "render: [{template: a, to: b, reload_at_start: true}]",
+        "f.yaml:1: render[0].reload_at_start: there is no reload",
+    ),
+    (
+        "render:\n  - {template: a, to: /x/b}\n  - {template: c, to: /x/b}",
+        "f.yaml:3: render[1].to: /x/b stands twice; a file has one template",
+    ),
+    ("render: [{template: a, to: a}]", "f.yaml:1: render[0].to: is the template itself"),
+    (
+        "render: [{template: a, to: b, reload_at_stat: true}]",
+        "f.yaml:1: render[0].reload_at_stat: unknown key; did you mean 'reload_at_start'?",
+    ),
 ]  # fmt: skip
 
 
@@ -599,3 +735,8 @@ def test_what_the_example_has_as_comments_is_right_too(pem: Path) -> None:
     what = HTTPSettings(url="http://127.0.0.1:8080/health", headers={"X-Checked-By": "etcdservice"})
     assert settings.register[0].checks == (CheckSettings(what=what),)
     assert settings.embedded.extra_args == ("--max-request-bytes=3145728",)
+    first, second = settings.render
+    default = RenderEntry(template=first.template, to=pem / "nginx.conf")
+    assert first.check == ("nginx", "-t", "-c", "{file}")
+    assert msgspec.structs.replace(first, access=FileAccess(), check=None, reload=None) == default
+    assert second.reload == SendSignal(number=signal.SIGHUP, pid_file=Path("/run/other.pid"))

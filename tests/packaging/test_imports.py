@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parents[2] / PACKAGE
 
 #: What each room may import of the others; itself it may always import. A new room is added here, with its reasons.
 #: What every room may stand on.
-BASE = frozenset({"errors", "keys", "backoff", "moment", "listeners", "reactor_thread", "discreet"})
+BASE = frozenset({"errors", "keys", "backoff", "moment", "listeners", "reactor_thread", "discreet", "commands"})
 CLIENT = BASE | {"schema", "gateway", "client"}
 BEHIND_SERVICES = CLIENT | {"recipes", "registry", "config", "messaging"}
 
@@ -25,6 +25,9 @@ ARROWS: Mapping[str, frozenset[str]] = {
     "listeners": frozenset(),
     "reactor_thread": frozenset(),
     "discreet": frozenset(),
+    # A command in a process group of its own; the script that it begins as imports nothing of ours.
+    "commands": frozenset({"moment"}),
+    "own_group": frozenset(),
     "schema": BASE,
     "gateway": BASE | {"schema"},
     "client": BASE | {"schema", "gateway"},
@@ -37,14 +40,16 @@ ARROWS: Mapping[str, frozenset[str]] = {
     # Runs an etcd process and talks to none.
     "embedded": BASE - {"keys"},
     "services": BEHIND_SERVICES,
+    # Templates over configuration and instances, to files.
+    "rendering": CLIENT | {"recipes", "registry", "config"},
     # What a file says of etcd: the daemon reads it, and so do endpoint strings that name a file.
     "settings": CLIENT | {"recipes", "registry", "config"},
     "endpoints": CLIENT | {"recipes", "registry", "config", "settings"},
-    "daemon": BEHIND_SERVICES | {"services", "embedded", "settings", "endpoints"},
+    "daemon": BEHIND_SERVICES | {"services", "embedded", "settings", "endpoints", "rendering"},
     "testing": CLIENT | {"embedded"},
     # The package's own __init__ hands on the public names. Not the daemon's: its tap imports the reactor. Not the
     # testing room's: that one may need what only tests have installed.
-    "__init__": BEHIND_SERVICES | {"services", "embedded", "endpoints"},
+    "__init__": BEHIND_SERVICES | {"services", "embedded", "endpoints", "rendering"},
 }
 
 #: Packages of others that a room must not know.
@@ -63,6 +68,7 @@ STRANGERS: Mapping[str, tuple[str, ...]] = {
     "messaging": HTTP,
     "services": HTTP,
     "settings": HTTP,
+    "rendering": HTTP,
     # These serve HTTP, or ask for it, with Twisted's own.
     "endpoints": PARSERS,
     "daemon": PARSERS,

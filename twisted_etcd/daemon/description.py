@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from twisted_etcd.daemon.health_settings import describe_checks
 from twisted_etcd.daemon.settings import EmbeddedSettings, Settings
 from twisted_etcd.gateway.tls import TLSSettings
+from twisted_etcd.rendering.entry import RenderEntry, RunCommand
 from twisted_etcd.settings.etcd import EtcdSettings
 
 
@@ -32,6 +33,8 @@ def _lines(settings: Settings) -> Iterator[str]:
     for host in settings.services:
         yield f"hosts {host.path}" + (f" as {host.name}" if host.name else "")
         yield f"  settings: {_listed(host.settings)}"
+    for rendered in settings.render:
+        yield from _render(rendered)
 
 
 def _etcd(etcd: EtcdSettings, embedded: EmbeddedSettings) -> Iterator[str]:
@@ -52,6 +55,21 @@ def _etcd(etcd: EtcdSettings, embedded: EmbeddedSettings) -> Iterator[str]:
     yield f"  user: {f'{etcd.auth.username}, password (set)' if etcd.auth else 'none'}"
     yield f"  TLS: {_tls(etcd)}"
     yield f"  configuration under {etcd.config_prefix}, services under {etcd.service_prefix}"
+
+
+def _render(entry: RenderEntry) -> Iterator[str]:
+    yield f"renders {entry.template} to {entry.to}"
+    access = entry.access
+    mode = "as it is" if access.mode is None else f"{access.mode:04o}"
+    owner, group = ("as it is" if number is None else str(number) for number in (access.owner, access.group))
+    yield f"  mode: {mode}, owner: {owner}, group: {group}"
+    yield f"  after {_ms(entry.quiet_min)} without a change, or {_ms(entry.quiet_max)} with some"
+    if entry.check is not None:
+        yield f"  check: {' '.join(entry.check)}, within {_ms(entry.check_timeout)}"
+    if entry.reload is not None:
+        within = f", within {_ms(entry.reload_timeout)}" if isinstance(entry.reload, RunCommand) else ""
+        at_start = "; at the start in any case" if entry.reload_at_start else ""
+        yield f"  reload: {entry.reload}{within}{at_start}"
 
 
 def _tls(etcd: EtcdSettings) -> str:

@@ -15,7 +15,7 @@ _log = Logger()
 
 class ExitStatus:
     """
-    Lets the process end with the status 1.
+    Lets the process end, with the status 0 or 1.
 
     ``twistd`` ends with 0 where no signal stopped it, and offers nothing to say otherwise: its reactor catches a
     ``SystemExit``, and so does what runs the reactor. What can still set the status is a function for ``atexit``.
@@ -24,6 +24,10 @@ class ExitStatus:
     def __init__(self, reactor: IReactorCore) -> None:
         self._reactor = reactor
         self._failed = False
+
+    def succeed(self) -> None:
+        """Stop the reactor, were it not even running yet: all is done."""
+        self._reactor.callWhenRunning(self._stop)
 
     def fail(self) -> None:
         """Stop the reactor, were it not even running yet; :meth:`leave` will end the process as a failure."""

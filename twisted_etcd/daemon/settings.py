@@ -15,12 +15,14 @@ import msgspec
 
 from twisted_etcd.config.configuration import checked_key
 from twisted_etcd.daemon.health_settings import CheckSettings, check_settings
+from twisted_etcd.daemon.render_settings import render_settings
 from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.endpoints import parse_endpoints
 from twisted_etcd.gateway.tls import TLSSettings
 from twisted_etcd.registry.instance import split_address
 from twisted_etcd.registry.registry import checked_name
+from twisted_etcd.rendering.entry import RenderEntry
 from twisted_etcd.settings.document import Mistakes, read_document
 from twisted_etcd.settings.etcd import EtcdSettings, etcd_settings, time_of
 from twisted_etcd.settings.section import Section
@@ -103,6 +105,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     All that the daemon can be told.
 
     :ivar watch: configuration keys to follow, under ``etcd.config_prefix``.
+    :ivar render: files to render from templates.
     """
 
     etcd: EtcdSettings = EtcdSettings()
@@ -111,6 +114,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     watch: tuple[str, ...] = ()
     services: tuple[HostSettings, ...] = ()
     embedded: EmbeddedSettings = EmbeddedSettings()
+    render: tuple[RenderEntry, ...] = ()
 
     def with_endpoints(self, endpoints: str) -> Settings:
         """
@@ -153,6 +157,7 @@ def load(path: str | Path | None, environ: Mapping[str, str]) -> Settings:
         watch=_watch(root),
         services=_services(root, mistakes.file),
         embedded=_embedded(root.section("embedded"), directory),
+        render=render_settings(root, directory),
     )
     root.end()
     mistakes.raise_if_any()
