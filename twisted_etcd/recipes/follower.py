@@ -79,6 +79,7 @@ class RangeFollower:
         self._patient = patient
         self._backoff = Backoff(random)
         self._current: dict[bytes, KeyValue] = {}
+        self._revision = self._cluster_id = 0
         self._loaded: Moment[None] = Moment()
         self._ended: Moment[None] = Moment()
         #: Nothing is under way any more, whatever ended it.
@@ -92,6 +93,16 @@ class RangeFollower:
     def current(self) -> Mapping[bytes, KeyValue]:
         """What is there, by what was read and followed so far."""
         return MappingProxyType(self._current)
+
+    @property
+    def revision(self) -> int:
+        """Etcd's revision that :attr:`current` is of; 0 before it was read."""
+        return self._revision
+
+    @property
+    def cluster_id(self) -> int:
+        """The cluster that it was last read from; 0 before it was read."""
+        return self._cluster_id
 
     @property
     def ended(self) -> Deferred[None]:
@@ -155,6 +166,7 @@ class RangeFollower:
                 await deferLater(self._clock, self._backoff.next())
                 continue
             self._backoff.reset()
+            self._revision, self._cluster_id = response.header.revision, response.header.cluster_id
             self._replace({kv.key: kv for kv in response.kvs}, response.header.revision)
             return response.header.revision
 
@@ -188,6 +200,7 @@ class RangeFollower:
                 if new is not None:
                     self._current[new.key] = new
                 changes.append(Change(event.kv.key, old, new, event.kv.mod_revision))
+            self._revision = max(revision, batch.revision)
             self._tell(tuple(changes))
 
     def _tell(self, changes: tuple[Change, ...]) -> None:
