@@ -6,7 +6,15 @@ from twisted_etcd.client.lease import Lease
 from twisted_etcd.client.position import WatchBatch
 from twisted_etcd.client.scan import Scan
 from twisted_etcd.client.watch import Watch
-from twisted_etcd.config.configuration import ChangeType, ConfigChange, ConfigFollower, Configuration
+from twisted_etcd.config.bindings import Binding
+from twisted_etcd.config.changes import ChangeType, ConfigChange, ConfigChanges
+from twisted_etcd.config.config import Config
+from twisted_etcd.config.configuration import Configuration
+from twisted_etcd.config.follower import ConfigFollower
+from twisted_etcd.config.formats import Format
+from twisted_etcd.config.history import History, HistoryEntry, Older
+from twisted_etcd.config.listeners import ConfigChangeStream, ConfigListener
+from twisted_etcd.config.snapshot import ConfigSnapshot, Source
 from twisted_etcd.errors import (
     Aborted,
     AlreadyExists,
@@ -14,12 +22,15 @@ from twisted_etcd.errors import (
     AuthNotEnabled,
     BadLeaderTransferee,
     BadMemberURLs,
+    BadValue,
     BinaryNotFound,
     Cancelled,
     CertificateNamesUser,
     ClusterChanged,
     ClusterIDMismatch,
     Compacted,
+    ConfigError,
+    Conflict,
     CorruptCluster,
     DeadlineExceeded,
     DuplicateKey,
@@ -121,6 +132,8 @@ from twisted_etcd.services.messages import (
     EtcdBatchGetReq,
     EtcdBatchGetResp,
     EtcdConfigChangedMsg,
+    EtcdConfigHistoryReq,
+    EtcdConfigHistoryResp,
     EtcdConfigLoadReq,
     EtcdConfigLoadResp,
     EtcdConfigSetReq,
@@ -173,17 +186,26 @@ __all__ = [
     "AuthenticationFailed",
     "BadLeaderTransferee",
     "BadMemberURLs",
+    "BadValue",
     "BinaryNotFound",
+    "Binding",
     "Cancelled",
     "CertificateNamesUser",
     "ChangeType",
     "ClusterChanged",
     "ClusterIDMismatch",
     "Compacted",
+    "Config",
     "ConfigChange",
+    "ConfigChangeStream",
+    "ConfigChanges",
+    "ConfigError",
     "ConfigFollower",
+    "ConfigListener",
+    "ConfigSnapshot",
     "ConfigWatch",
     "Configuration",
+    "Conflict",
     "CorruptCluster",
     "DeadlineExceeded",
     "Delivery",
@@ -197,6 +219,8 @@ __all__ = [
     "EtcdBatchGetResp",
     "EtcdClient",
     "EtcdConfigChangedMsg",
+    "EtcdConfigHistoryReq",
+    "EtcdConfigHistoryResp",
     "EtcdConfigLoadReq",
     "EtcdConfigLoadResp",
     "EtcdConfigSetReq",
@@ -245,7 +269,10 @@ __all__ = [
     "EventType",
     "FailedPrecondition",
     "FilterType",
+    "Format",
     "FutureRevision",
+    "History",
+    "HistoryEntry",
     "HistoryReplaced",
     "Instance",
     "InternalError",
@@ -281,6 +308,7 @@ __all__ = [
     "NotLeader",
     "NotSupportedForLearner",
     "OldAuthRevision",
+    "Older",
     "OutOfRange",
     "OutcomeUnknown",
     "PeerURLExists",
@@ -314,6 +342,7 @@ __all__ = [
     "SessionTimeout",
     "SortOrder",
     "SortTarget",
+    "Source",
     "StartFailed",
     "TLSFailed",
     "TLSSettings",

@@ -10,7 +10,7 @@ from pytest_twisted import ensureDeferred
 
 from tests.services.world import Caller, CoroutineCaller, Forward, InlineCaller, PlainCaller, World
 from tests.wire import soon
-from twisted_etcd.config.configuration import ChangeType
+from twisted_etcd.config.changes import ChangeType
 from twisted_etcd.messaging.messages import AnswerT, Request
 from twisted_etcd.registry.instance import Instance
 from twisted_etcd.registry.registration import RegistrationState

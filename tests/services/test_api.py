@@ -12,7 +12,7 @@ from tests.guards import LoggedErrors
 from tests.messaging.common import Ask
 from tests.services.world import MakeWorld, World, a_turn, fails
 from tests.wire import Event, soon
-from twisted_etcd.config.configuration import ChangeType
+from twisted_etcd.config.changes import ChangeType
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.errors import EmptyKey, InvalidSettings, ServiceStopped, ServiceUnavailable, UnhandledMessage
 from twisted_etcd.messaging.lifecycle import State

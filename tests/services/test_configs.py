@@ -7,7 +7,7 @@ from pytest_twisted import ensureDeferred
 
 from tests.services.world import Caller, MakeWorld, World, fails
 from tests.wire import soon
-from twisted_etcd.config.configuration import ChangeType
+from twisted_etcd.config.changes import ChangeType
 from twisted_etcd.errors import InvalidSettings, Unavailable
 from twisted_etcd.messaging.messages import Request
 from twisted_etcd.services.messages import (

@@ -18,17 +18,17 @@ from twisted_etcd.client.kv import is_time
 from twisted_etcd.config.bindings import NOTHING, Binding, tree_reader, value_reader
 from twisted_etcd.config.cache import CacheFile
 from twisted_etcd.config.changes import ConfigChange
+from twisted_etcd.config.configuration import ATTEMPTS, Configuration
 from twisted_etcd.config.defaults import encode_defaults, load_defaults
 from twisted_etcd.config.following import Following
 from twisted_etcd.config.formats import Codec, Format, Mistake, bad_value
-from twisted_etcd.config.history import SEARCH, TIMEOUT, History, Past
+from twisted_etcd.config.history import SEARCH, TIMEOUT, History
 from twisted_etcd.config.listeners import ChangesCallback, ConfigChangeStream, ConfigListener, wanted_keys
 from twisted_etcd.config.paths import CONFIG_PREFIX, checked_key, is_below
 from twisted_etcd.config.quiescence import Quiet, checked_quiet
 from twisted_etcd.config.readings import Readings
 from twisted_etcd.config.settling import Settling
 from twisted_etcd.config.snapshot import ConfigSnapshot, Entry, Source
-from twisted_etcd.config.store import ATTEMPTS, ConfigStore
 from twisted_etcd.config.view import View
 from twisted_etcd.errors import BadValue, InvalidSettings, ServiceStopped
 from twisted_etcd.moment import Moment
@@ -113,13 +113,13 @@ class Config(Service):
         self._reactor = reactor
         self._quiet = checked_quiet(quiet_min, quiet_max)
         self._on_error = on_error
-        self._store = ConfigStore(client, reactor, prefix, random=random)
+        self._configuration = Configuration(client, reactor, prefix, random=random)
         readings = Readings(types or {}, format, self._report)
         given = load_defaults(defaults, lambda path: readings.declared(path) is not None)
         self._view = View(readings, encode_defaults(given, readings))
         self._settling = Settling(reactor)
         self._following = Following(
-            self._store,
+            self._configuration,
             self._view,
             self._told,
             cache=None if cache is None else CacheFile(reactor, Path(cache), self.prefix),
@@ -153,7 +153,7 @@ class Config(Service):
     @property
     def prefix(self) -> str:
         """Where it is kept in etcd."""
-        return self._store.paths.prefix
+        return self._configuration.paths.prefix
 
     @property
     def source(self) -> Source:
@@ -387,7 +387,7 @@ class Config(Service):
         """
         path = checked_key(key)
         encoded = self._encoded(path, value, format)
-        setting = self._store.set(path, encoded, if_revision=if_revision, if_absent=if_absent)
+        setting = self._configuration.set(path, encoded, if_revision=if_revision, if_absent=if_absent)
         return Deferred.fromCoroutine(self._settled(setting, {path: encoded}))
 
     def update(self, values: Mapping[str, Any], *, if_revision: Mapping[str, int] | None = None) -> Deferred[int]:
@@ -401,7 +401,7 @@ class Config(Service):
             key: None if value is None else self._encoded(checked_key(key), value, None)
             for key, value in values.items()
         }
-        updating = self._store.update(encoded, if_revision)
+        updating = self._configuration.update(encoded, if_revision)
         return Deferred.fromCoroutine(self._settled(updating, {checked_key(key): encoded[key] for key in encoded}))
 
     def delete(self, key: str, *, if_revision: int | None = None) -> Deferred[bool]:
@@ -412,7 +412,7 @@ class Config(Service):
         :raises Conflict: it was not deleted, because of that.
         """
         path = checked_key(key)
-        deleting = self._store.delete(path, if_revision=if_revision)
+        deleting = self._configuration.delete(path, if_revision=if_revision)
 
         async def deleted() -> bool:
             there, revision = await deleting
@@ -452,7 +452,7 @@ class Config(Service):
             return None if last[0] is None else self._encoded(path, last[0], None)
 
         async def modified() -> Any:  # noqa: ANN401 - what the value is decoded into
-            written, revision = await self._store.modify(path, changed, attempts)
+            written, revision = await self._configuration.modify(path, changed, attempts)
             await self._seen({path: written}, revision)
             return last[0]
 
@@ -500,8 +500,9 @@ class Config(Service):
         :param timeout: seconds that the watch may take to tell the next of what it has.
         """
         path = checked_key(key)
-        past = Past(self._store, path, limit=limit, search=search, timeout=timeout)
-        return Deferred.fromCoroutine(past.read(self._following.deleted_at(path)))
+        seen = self._following.deleted_at(path)
+        reading = self._configuration.history(path, limit=limit, search=search, timeout=timeout, deleted_at=seen)
+        return Deferred.fromCoroutine(reading)
 
     def at(self, revision: int) -> Deferred[ConfigSnapshot]:
         """
@@ -512,7 +513,7 @@ class Config(Service):
         """
 
         async def read() -> ConfigSnapshot:
-            return self._view.past(await self._store.at(revision), revision)
+            return self._view.past(await self._configuration.at(revision), revision)
 
         return Deferred.fromCoroutine(read())
 
@@ -526,7 +527,7 @@ class Config(Service):
         path = checked_key(key)
 
         async def rolled_back() -> int:
-            value, now = await self._store.rollback(path, revision)
+            value, now = await self._configuration.rollback(path, revision)
             await self._seen({path: value}, now)
             return now
 

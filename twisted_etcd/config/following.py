@@ -12,8 +12,8 @@ from twisted.python.failure import Failure
 from twisted_etcd.backoff import Backoff
 from twisted_etcd.config.cache import VERSION, Cached, CacheFile
 from twisted_etcd.config.changes import ConfigChange
+from twisted_etcd.config.configuration import Configuration
 from twisted_etcd.config.snapshot import Entry, Source
-from twisted_etcd.config.store import ConfigStore
 from twisted_etcd.config.view import Update, View
 from twisted_etcd.errors import ServiceStopped
 from twisted_etcd.moment import Moment
@@ -44,7 +44,7 @@ class Following:
 
     def __init__(
         self,
-        store: ConfigStore,
+        configuration: Configuration,
         view: View,
         told: Callable[[list[ConfigChange]], None],
         *,
@@ -56,7 +56,7 @@ class Following:
     ) -> None:
         self.loaded: Moment[None] = Moment()
         self.source = Source.DEFAULTS
-        self._store = store
+        self._configuration = configuration
         self._view = view
         self._told = told
         self._cache = cache
@@ -100,7 +100,7 @@ class Following:
         if has_fallback and self._fallback_after == 0:
             self._fall_back(cached)
         elif has_fallback:
-            self._timer = self._store.clock.callLater(self._fallback_after, self._fall_back, cached)
+            self._timer = self._configuration.clock.callLater(self._fallback_after, self._fall_back, cached)
         if not self._stopped:
             self._follow(patient=self._patient or has_fallback)
 
@@ -129,7 +129,7 @@ class Following:
         else:
             self.source, self._revision, self._cluster_id = Source.CACHE, cached.revision, cached.cluster
             what = f"the cache, of revision {cached.revision}"
-        prefix = self._store.paths.prefix
+        prefix = self._configuration.paths.prefix
         self._log.warn("The configuration {prefix} is that of {what} until etcd answers", prefix=prefix, what=what)
         self._begin({} if cached is None else cached.entries)
 
@@ -146,9 +146,9 @@ class Following:
 
     def _follow(self, *, patient: bool) -> None:
         follower = self._follower = RangeFollower(
-            self._store.client,
-            self._store.clock,
-            self._store.paths.below,
+            self._configuration.client,
+            self._configuration.clock,
+            self._configuration.paths.below,
             self._changed,
             patient=patient,
             random=self._random,
@@ -160,11 +160,11 @@ class Following:
     def _read(self, follower: RangeFollower) -> None:
         """It is read, for the first time or anew."""
         self._wait_no_longer()
-        found = self._store.entries(follower.current)
+        found = self._configuration.entries(follower.current)
         if self._cluster_id not in (0, follower.cluster_id):
             self._log.info(
                 "The configuration {prefix} is that of cluster {now:x}, and was that of {before:x}",
-                prefix=self._store.paths.prefix,
+                prefix=self._configuration.paths.prefix,
                 now=follower.cluster_id,
                 before=self._cluster_id,
             )
@@ -185,7 +185,7 @@ class Following:
         self._backoff.reset()
         updates = []
         for change in changes:
-            path = self._store.paths.path(change.key)
+            path = self._configuration.paths.path(change.key)
             if path is not None:
                 entry = None if change.new is None else Entry(change.new.value, change.new.mod_revision)
                 updates.append(Update(path, entry, change.revision))
@@ -206,7 +206,7 @@ class Following:
             self._cache.keep(self._to_be_cached)
 
     def _to_be_cached(self) -> Cached:
-        prefix = self._store.paths.prefix
+        prefix = self._configuration.paths.prefix
         return Cached(VERSION, prefix, f"{self._cluster_id:x}", self.revision, dict(self._view.remote))
 
     def _ended(self, failure: Failure) -> None:
@@ -214,10 +214,10 @@ class Following:
         if self._stopped or self._follower is None:
             return
         self._is_cut = True
-        prefix = self._store.paths.prefix
+        prefix = self._configuration.paths.prefix
         if failure.check(ServiceStopped):
             self._follower = None
             self._log.warn("The configuration {prefix} is followed no longer: its client was stopped", prefix=prefix)
             return
         self._log.warn("The configuration {prefix} will be followed anew: {why}", prefix=prefix, why=failure.value)
-        self._timer = self._store.clock.callLater(self._backoff.next(), self._follow, patient=True)
+        self._timer = self._configuration.clock.callLater(self._backoff.next(), self._follow, patient=True)

@@ -7,12 +7,12 @@ from collections import deque
 from typing import ClassVar, NoReturn
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from twisted_etcd.client import op
+from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.kv import is_time, to_int
 from twisted_etcd.config.changes import ChangeType
-from twisted_etcd.config.paths import checked_key
-from twisted_etcd.config.store import ConfigStore
 from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import Compacted, DeadlineExceeded, FutureRevision, InvalidSettings
 from twisted_etcd.schema.kv import Event, EventType, KeyValue, TxnResponse
@@ -70,7 +70,7 @@ class History(Discreet, frozen=True, kw_only=True):
 
 class Past:
     """
-    Reads the history of one configuration value.
+    Reads the history of one key of etcd's.
 
     While the key is there, its values are read one by one, each at the revision before the last one's. What was before
     it was created is what a watch tells from the earliest revision on that etcd has, up to its creation. The one thing
@@ -84,8 +84,9 @@ class Past:
 
     def __init__(
         self,
-        store: ConfigStore,
-        key: str,
+        client: EtcdClient,
+        clock: IReactorTime,
+        path: str,
         *,
         limit: int = 0,
         search: int = SEARCH,
@@ -98,26 +99,26 @@ class Past:
         if not is_time(timeout, "timeout") or timeout == 0:
             msg = f"timeout must be more than 0 seconds, and finite, not {timeout!r}"
             raise InvalidSettings(msg)
-        self._client = store.client
-        self._clock = store.clock
+        self._client = client
+        self._clock = clock
         self._timeout = timeout
-        self._path = store.path(key)
-        self._key = checked_key(key)
+        self._path = path
         self._limit = limit
         self._search = search
         self._entries: list[HistoryEntry] = []
 
-    async def read(self, deleted_at: int = 0) -> History:
+    async def read(self, key: str, deleted_at: int = 0) -> History:
         """
         Read it.
 
+        :param key: what the history is called.
         :param deleted_at: where the key was seen to be deleted; 0 where nobody has seen it.
         """
         older = await self._read(deleted_at)
         if self._limit and len(self._entries) > self._limit:
             del self._entries[self._limit :]
             older = Older.MORE
-        return History(key=self._key, entries=tuple(self._entries), older=older)
+        return History(key=key, entries=tuple(self._entries), older=older)
 
     @property
     def _is_full(self) -> bool:

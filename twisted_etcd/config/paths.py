@@ -57,6 +57,14 @@ class Paths:
         """
         return self.below + checked_key(key)
 
+    def root(self, path: str) -> str:
+        """What the keys of all paths below a path begin with; the empty path is above all."""
+        if not isinstance(path, str):
+            msg = f"a path of configuration must be str, not {type(path).__name__}"
+            raise TypeError(msg)
+        stripped = path.strip("/")
+        return f"{self.below}{stripped}/" if stripped else self.below
+
     def path(self, etcd_key: bytes) -> str | None:
         """The path of a key below the prefix; None for one that no path leads to: not UTF-8, or slashes around it."""
         try:

@@ -10,6 +10,7 @@ import msgspec
 
 from twisted_etcd.config.paths import checked_key, is_below, tree
 from twisted_etcd.errors import BadValue
+from twisted_etcd.schema.kv import KeyValue
 
 
 class Source(str, enum.Enum):
@@ -37,6 +38,11 @@ class Entry(msgspec.Struct, frozen=True):
     def __rich_repr__(self) -> list[Any]:
         # msgspec's own would show the value.
         return [f"<{len(self.value)} bytes>", self.revision]
+
+
+def entry_of(kv: KeyValue) -> Entry:
+    """What of a key-value of etcd's is kept."""
+    return Entry(kv.value, kv.mod_revision)
 
 
 class ConfigSnapshot(Mapping[str, Any]):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from twisted_etcd.config.configuration import checked_key
+from twisted_etcd.config.paths import checked_key
 from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.endpoints import parse_endpoints
