@@ -56,6 +56,7 @@ def test_every_block_of_python_is_one_that_is_run_here() -> None:
         "TLSSettings(",
         "Application(",
         "class Prices",
+        "class Limits",
         "etcd_cluster.leader()",
     )
     assert sorted(re.findall(r"```python\n(.*?)```", README, re.DOTALL)) == sorted(
@@ -173,6 +174,25 @@ async def test_a_node_and_a_service_that_follows_a_value(etcd_server: EmbeddedEt
     await soon(etcd.set_config("shop/prices", "low"))
     await changed.until(lambda: service.prices == b"low")
     await soon(node.stopService())
+
+
+@ensureDeferred
+async def test_configuration_that_is_followed(
+    etcd_server: EmbeddedEtcd, capsys: pytest.CaptureFixture[str], prefix: str, tmp_path: Path
+) -> None:
+    code = block("python", "class Limits").replace("/config/shop", prefix)
+    code = code.replace("shop-config", str(tmp_path / "shop"))
+    async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
+        await soon(Deferred.fromCoroutine(run(code)["configured"](client, reactor)))
+    lines = capsys.readouterr().out.splitlines()
+    # Told when it has been quiet.
+    assert [line for line in lines if line not in {"limits created", "limits modified"}] == [
+        "localhost None etcd",
+        "Limits(requests=100, burst=10)",
+        "somebody was quicker: True",
+        """['{"requests":101,"burst":10}', '{"requests":100,"burst":10}']""",
+    ]
+    assert (tmp_path / "shop.cache").stat().st_mode & 0o777 == 0o600
 
 
 def test_the_settings_file(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,8 @@ def test_a_bad_value_is_reported_and_the_last_good_one_stays() -> None:
     assert (error.key, error.revision, error.place) == ("key", 5, "size")
     assert str(error) == "configuration 'key', of revision 5, cannot be used at size: Expected `int`, got `str`"
     bound.take(key='{"size": 2}')
-    assert (bound.value, bound.binding.error, bound.told) == (Pool(2), None, [Pool(2)])
+    assert (bound.value, bound.told) == (Pool(2), [Pool(2)])
+    assert repr(bound.binding) == "<Binding of 'key', of revision 5>"
 
 
 def test_without_a_good_one_reading_it_says_why() -> None:

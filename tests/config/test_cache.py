@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,6 @@ from twisted.internet.task import Clock
 from tests.messaging.common import result_of
 from tests.said import Said
 from tests.wire import soon
-from twisted_etcd.config import cache
 from twisted_etcd.config.cache import Cached, CacheFile, read_cache, write_cache
 from twisted_etcd.config.snapshot import Entry
 
@@ -78,7 +78,7 @@ def test_where_writing_fails_the_old_one_stays_and_nothing_is_left(path: Path, m
     def fail(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space"):
         write_cache(path, Cached(1, "/config", "cafe", 8, {}))
     assert read_cache(path, "/config") == SOME

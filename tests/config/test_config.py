@@ -105,7 +105,7 @@ def test_it_is_a_mapping_of_the_paths_below_its_prefix() -> None:
     assert dict(config) == {"database/url": "x", "port": "80"}
     assert "port" in config
     assert "none" not in config
-    assert 3 not in config  # type: ignore[comparison-overlap]
+    assert 3 not in config
     assert (config.revision, config.revision_of("port"), config.revision_of("none")) == (9, 3, 0)
     assert config.tree() == {"database": {"url": "x"}, "port": "80"}
     assert (config.source, config.stale) == (Source.ETCD, False)

@@ -133,13 +133,13 @@ async def test_changes_of_others_are_told_together_when_it_is_quiet(
         await client.put(f"{prefix}a", str(number), batch=False)
     await client.put(f"{prefix}b", "last")
     await gathered.until("b", b"last")
-    assert sum(len(changes) for changes in at_once.changes) == 21
-    seen: bytes | None = None
-    for changes in gathered.changes:
-        if "a" in changes:
-            assert changes["a"].old_value == seen
-            seen = changes["a"].new_value
-    assert seen == b"19"
+    for heard in (at_once, gathered):
+        seen: bytes | None = None
+        for changes in heard.changes:
+            if "a" in changes:
+                assert changes["a"].old_value == seen
+                seen = changes["a"].new_value
+        assert seen == b"19"
     assert len(gathered.changes) < 5
 
 
@@ -162,7 +162,10 @@ async def test_a_history_has_every_life_of_a_key(make_config: MakeConfig, client
     config = make_config(client)
     await soon(config.loaded)
     for value in ("1", "2", None, "3", None, "4", "5"):
-        await soon(config.delete("a") if value is None else config.set("a", value))
+        if value is None:
+            await soon(config.delete("a"))
+        else:
+            await soon(config.set("a", value))
         await soon(config.set("other", str(value)))
     expected = [
         ("modified", "5"), ("created", "4"), ("deleted", None), ("created", "3"),

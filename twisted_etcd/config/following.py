@@ -170,11 +170,12 @@ class Following:
             )
         self._filled_by, self._is_cut, self.source = follower, False, Source.ETCD
         self._cluster_id = follower.cluster_id
+        # Before anybody is told, who may stop it all.
+        self._keep()
         if self.loaded.happened:
             self._advance(self._view.differences(found, follower.revision))
         else:
             self._begin(found)
-        self._keep()
 
     def _not_read(self, failure: Failure) -> None:
         if not self._stopped:
@@ -189,8 +190,8 @@ class Following:
             if path is not None:
                 entry = None if change.new is None else Entry(change.new.value, change.new.mod_revision)
                 updates.append(Update(path, entry, change.revision))
-        self._advance(updates)
         self._keep()
+        self._advance(updates)
 
     def _advance(self, updates: list[Update]) -> None:
         for update in updates:

@@ -42,7 +42,9 @@ _PLACE = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
 #: In what PyYAML says: what it quotes of the value.
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 #: YAML can say in few bytes what takes all memory, by aliases of aliases.
-_MOST_ALIASES = 100
+_MOST_VALUES = 100_000
+#: How deep YAML may be nested.
+_DEEPEST = 100
 
 
 def checked_format(given: Format | str | None, kind: Any) -> Format:  # noqa: ANN401 - any type
@@ -154,12 +156,23 @@ def _of_class(said: str, kind: Any) -> Mistake:  # noqa: ANN401 - any type
     return Mistake(found[1] if found else "", words)
 
 
+class _Loader(yaml.SafeLoader):
+    """Gives up what is nested too deeply before it takes long."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise RecursionError
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
 def _yaml(text: str) -> Any | Mistake:  # noqa: ANN401 - what YAML gives
     try:
-        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
-        if aliases > _MOST_ALIASES:
-            return Mistake("", f"it has more than {_MOST_ALIASES} aliases")
-        return yaml.safe_load(text)
+        return _loaded(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
@@ -170,6 +183,30 @@ def _yaml(text: str) -> Any | Mistake:  # noqa: ANN401 - what YAML gives
         return Mistake("", "it is nested too deeply")
     except ValueError:
         return Mistake("", "a date or a number in it is none: put it in quotes")
+
+
+def _loaded(text: str) -> Any | Mistake:  # noqa: ANN401 - what YAML gives
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is not None and _weight(node, {}) > _MOST_VALUES:
+            return Mistake("", f"it has more than {_MOST_VALUES:,} values, with its aliases written out")
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _weight(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values it would be with every alias written out; too many for one that contains itself."""
+    if id(node) not in known:
+        known[id(node)] = _MOST_VALUES + 1
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            children = [each for pair in node.value for each in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            children = node.value
+        known[id(node)] = 1 + sum(_weight(child, known) for child in children)
+    return known[id(node)]
 
 
 def bad_value(key: str, revision: int, mistake: Mistake) -> BadValue:
