@@ -797,7 +797,7 @@ class Conflict(ConfigError):
 
     def __init__(self, key: str, wanted: int, revision: int) -> None:
         is_there = f"it was changed at revision {revision}" if revision else "it is not there"
-        expected = f"unchanged since revision {wanted}" if wanted else "not there"
+        expected = f"unchanged since revision {wanted}" if wanted else "absent"
         super().__init__(
             f"configuration {key!r} was to be {expected}, and {is_there}: read it again, then write", key, revision
         )

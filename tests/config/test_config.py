@@ -610,6 +610,28 @@ def test_a_bad_value_in_the_cache_fails_the_loading(cache: Path) -> None:
     failure_of(configured.loaded, BadValue)
 
 
+@pytest.mark.parametrize("reached", [True, False], ids=["etcd", "no etcd"])
+def test_with_a_cache_the_last_good_value_outlives_a_restart(reached: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    options: dict[str, Any] = {"types": {"a": int}, "cache": tmp_path / "cache"}
+    before = Configured(**options).started(a="1")
+    before.puts("a", "bad", 8)
+    before.puts("a", "worse", 9)
+    before.stop()
+    cached = read_cache(tmp_path / "cache", "/c")
+    assert isinstance(cached, Cached)
+    assert (cached.entries, cached.good) == ({"a": Entry(b"worse", 9)}, {"a": Entry(b"1", 2)})
+
+    configured = Configured(**options, cache_after=3)
+    if reached:
+        configured.started(a="worst")
+    else:
+        configured.start().clock.advance(3)
+    assert result_of(configured.loaded) is None
+    assert configured.config["a"] == 1
+    assert len(configured.reported) == 1
+    configured.stop()
+
+
 # --- outages and ends -----------------------------------------------------------------------------------------------
 
 

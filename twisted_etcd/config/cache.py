@@ -31,6 +31,7 @@ class Cached(msgspec.Struct, frozen=True):
     :ivar cluster_id: of the cluster that it was read from, in hex.
     :ivar revision: the revision of all of it.
     :ivar entries: by path.
+    :ivar good: what was there before, where what is there cannot be decoded.
     """
 
     version: int
@@ -38,6 +39,12 @@ class Cached(msgspec.Struct, frozen=True):
     cluster_id: str
     revision: int
     entries: dict[str, Entry]
+    good: dict[str, Entry] = {}
+
+    @property
+    def last_good(self) -> dict[str, Entry]:
+        """What each key was when it was last known to be good."""
+        return {**self.entries, **self.good}
 
     @property
     def cluster(self) -> int:

@@ -65,8 +65,8 @@ class Config(Service):
         a last ``**`` for the rest: a class (msgspec Struct, attrs, dataclass, or any type that msgspec knows), which
         stands for JSON, or a pair of the class and the format.
     :param defaults: values for keys that etcd does not have: nested mappings, or a YAML or JSON file with such.
-    :param cache: a file that is written after changes, and read where etcd does not answer at the start. Nobody else
-        may read it.
+    :param cache: a file that is written after changes, and read where etcd does not answer at the start, and for the
+        last good values of ``types``, which outlive a restart thereby. Nobody else may read it.
     :param cache_after: seconds that etcd has to answer before the cache, or the defaults where there is none, stand in.
     :param quiet_min: seconds without a further change after which changes are told.
     :param quiet_max: seconds after the first change after which they are told in any case; four times as long where it

@@ -66,6 +66,7 @@ class Following:
         self._random = random
         self._backoff = Backoff(random, longest=_LONGEST_BACKOFF)
         self._deleted: dict[str, int] = {}
+        self._last_good: dict[str, Entry] = {}
         self._revision = self._cluster_id = 0
         #: The one that is at work, and the one by which the view was last filled.
         self._follower: RangeFollower | None = None
@@ -96,6 +97,7 @@ class Following:
     def start(self) -> None:
         """Begin."""
         cached = None if self._cache is None else self._cache.read()
+        self._last_good = {} if cached is None else cached.last_good
         has_fallback = cached is not None or self._has_defaults
         if has_fallback and self._fallback_after == 0:
             self._fall_back(cached)
@@ -134,7 +136,8 @@ class Following:
         self._begin({} if cached is None else cached.entries)
 
     def _begin(self, found: Mapping[str, Entry]) -> None:
-        self._view.begin(found)
+        self._view.begin(found, self._last_good)
+        self._last_good = {}
         wanting = self._view.wanting
         if wanting is None:
             self.loaded.fire(None)
@@ -207,8 +210,8 @@ class Following:
             self._cache.keep(self._to_be_cached)
 
     def _to_be_cached(self) -> Cached:
-        prefix = self._configuration.paths.prefix
-        return Cached(VERSION, prefix, f"{self._cluster_id:x}", self.revision, dict(self._view.remote))
+        prefix, remote, kept = self._configuration.paths.prefix, dict(self._view.remote), self._view.readings.kept
+        return Cached(VERSION, prefix, f"{self._cluster_id:x}", self.revision, remote, kept)
 
     def _ended(self, failure: Failure) -> None:
         """It can be followed no longer, and is followed anew after a while."""

@@ -43,6 +43,9 @@ class Readings:
             else:
                 self._exact[path] = codec
         self._values: dict[str, Any] = {}
+        #: What the values of declared keys come from, and which of them are not the newest.
+        self._good: dict[str, Entry] = {}
+        self._bad: set[str] = set()
 
     def declared(self, path: str) -> Codec | None:
         """How the values of a key are written that ``types`` has."""
@@ -65,24 +68,39 @@ class Readings:
         decoded = self.codec(path).decode(entry.value)
         return bad_value(path, entry.revision, decoded) if isinstance(decoded, Mistake) else decoded
 
+    @property
+    def kept(self) -> dict[str, Entry]:
+        """What the declared keys are read from whose newest value is bad."""
+        return {path: self._good[path] for path in self._bad if path in self._good}
+
+    def recall(self, path: str, entry: Entry) -> None:
+        """A key had this value once: it is the last good one where it is declared and good."""
+        decoded = self.decode(path, entry)
+        if self.declared(path) is not None and not isinstance(decoded, BadValue):
+            self._values[path], self._good[path] = decoded, entry
+
     def take(self, path: str, entry: Entry | None, fallback: Entry | None) -> None:
         """
         A key has this value now; None where it is not set.
 
         :param fallback: its default, for where it has no good value.
         """
+        self._bad.discard(path)
         if entry is None:
             self._values.pop(path, None)
+            self._good.pop(path, None)
             return
         decoded = self.decode(path, entry)
         if isinstance(decoded, BadValue):
+            self._bad.add(path)
             self._reported(decoded)
-            kept = self._values.get(path)
-            if kept is not None and not isinstance(kept, BadValue):
+            if not isinstance(self._values.get(path, decoded), BadValue):
                 return
             if fallback is not None and fallback is not entry:
                 default = self.decode(path, fallback)
                 decoded = decoded if isinstance(default, BadValue) else default
+        elif self.declared(path) is not None:
+            self._good[path] = entry
         self._values[path] = decoded
 
     def wanting(self, paths: Iterable[str]) -> BadValue | None:

@@ -46,12 +46,18 @@ class View:
         self._snapshot: ConfigSnapshot | None = None
         self._begun = False
 
-    def begin(self, found: Mapping[str, Entry]) -> None:
-        """Configuration is this, for the first time; nothing has changed thereby."""
+    def begin(self, found: Mapping[str, Entry], before: Mapping[str, Entry]) -> None:
+        """
+        Configuration is this, for the first time; nothing has changed thereby.
+
+        :param before: what it was when it was last good, for where it is not now.
+        """
         self._begun = True
         self.remote = dict(found)
         self.entries = {**self._defaults, **found}
         for path, entry in self.entries.items():
+            if path in before:
+                self.readings.recall(path, before[path])
             self.readings.take(path, entry, self._defaults.get(path))
         self._snapshot = None
         for binding in tuple(self.bindings):
