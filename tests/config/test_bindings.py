@@ -42,6 +42,7 @@ class Bound:
             default=default,
             changed=changed or self.told.append,
             reported=self.reported.append,
+            bindings=[],
         )
 
     def take(self, **values: str) -> None:

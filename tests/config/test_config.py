@@ -24,6 +24,7 @@ from twisted_etcd.errors import (
     BadValue,
     Compacted,
     Conflict,
+    HistoryReplaced,
     InvalidSettings,
     OutcomeUnknown,
     PermissionDenied,
@@ -253,6 +254,15 @@ def test_a_subtree_is_one_object_that_changes_as_a_whole() -> None:
         configured.config.bind_tree("pool", Limits, changed=3)  # type: ignore[arg-type]
 
 
+def test_a_binding_that_is_stopped_stays_what_it_is() -> None:
+    configured = Configured().started(a="1")
+    binding = configured.config.bind("a", int)
+    binding.stop()
+    binding.stop()
+    configured.puts("a", "2", 8)
+    assert (binding.value, configured.config["a"]) == (1, "2")
+
+
 def test_who_is_told_of_bad_values_and_fails_harms_nobody(logged_errors: LoggedErrors) -> None:
     def fail(_: object) -> None:
         raise ZeroDivisionError
@@ -414,6 +424,17 @@ def test_a_write_that_is_not_seen_is_done_after_a_while_all_the_same(said: Said)
     configured.clock.advance(5)
     assert result_of(setting) == 8
     assert said.count("'a' was written, and etcd has not told of it yet") == 1
+
+
+def test_a_write_to_a_cluster_that_was_set_back_is_seen_once_that_is_known() -> None:
+    configured = Configured().started(40, a="1")
+    setting = configured.config.set("a", "2")
+    configured.etcd.take("put").answer.callback(PutResponse(header=header(8)))
+    assert peek(setting) is PENDING
+    configured.watch.finished(Failure(HistoryReplaced(40, 8)))
+    configured.etcd.take("get").answer.callback(found(8, kv("/c/a", "2", 8)))
+    assert result_of(setting) == 8
+    assert configured.config["a"] == "2"
 
 
 def test_a_newer_value_is_as_good_as_the_one_that_was_written() -> None:

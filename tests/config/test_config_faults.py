@@ -9,8 +9,9 @@ from typing import Any, cast
 import msgspec
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.application.service import MultiService
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from tests.client.conftest import MakeClient
@@ -24,6 +25,7 @@ from twisted_etcd.config.cache import read_cache
 from twisted_etcd.config.changes import ConfigChanges
 from twisted_etcd.config.config import Config
 from twisted_etcd.config.snapshot import Source
+from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.errors import Conflict, DeadlineExceeded, OutcomeUnknown, ServiceStopped, Unavailable
 from twisted_etcd.testing.cluster import EtcdCluster
 from twisted_etcd.testing.proxy import FaultProxy
@@ -241,6 +243,47 @@ async def test_a_write_without_an_answer_stays_unknown(
         await soon(config.update({"a": "1"}, if_revision={"a": 0}))
     with pytest.raises(DeadlineExceeded):
         await soon(config.modify("a", lambda _: "1"))
+
+
+@ensureDeferred
+async def test_of_counts_under_resets_none_that_was_confirmed_is_lost(
+    proxy: FaultProxy, make_client: MakeClient, make_config: MakeConfig
+) -> None:
+    configs = [make_config(make_client(endpoints=proxy.endpoint)) for _ in range(5)]
+    await soon(gatherResults([config.loaded for config in configs]))
+    confirmed, unknown = 0, 0
+
+    async def count(config: Config) -> None:
+        nonlocal confirmed, unknown
+        for _ in range(8):
+            modifying = config.modify("count", lambda text: str(int(text) + 1), default="0", attempts=1000)
+            done = await modifying.addErrback(lambda failure: failure.trap(OutcomeUnknown))
+            if done is OutcomeUnknown:
+                unknown += 1
+                continue
+            confirmed += 1
+            if confirmed % 5 == 0:
+                await proxy.reset()
+
+    await soon(gatherResults([Deferred.fromCoroutine(count(config)) for config in configs]))
+    assert confirmed + unknown == 40
+    await soon(configs[0].set("last", "x"))
+    assert confirmed <= int(configs[0]["count"]) <= confirmed + unknown
+
+
+@ensureDeferred
+async def test_given_to_a_parent_it_starts_and_stops_with_it(etcd_server: EmbeddedEtcd, prefix: str) -> None:
+    for client_first in (True, False):
+        parent = MultiService()
+        client = EtcdClient(cast("Any", reactor), etcd_server.endpoint)
+        config = Config(client, cast("Any", reactor), prefix)
+        for service in (client, config) if client_first else (config, client):
+            cast("Any", service).setServiceParent(parent)
+        parent.startService()
+        await soon(config.loaded)
+        await soon(config.set("a", "1"))
+        await soon(parent.stopService())
+        assert config["a"] == "1"
 
 
 @ensureDeferred

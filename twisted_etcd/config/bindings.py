@@ -39,6 +39,7 @@ class Binding(Generic[BoundT]):
         default: Any,  # noqa: ANN401 - of the class, or nothing
         changed: Callable[[BoundT], object] | None,
         reported: Callable[[BadValue], None],
+        bindings: list[Any],
     ) -> None:
         self.key = key
         self.revision = 0
@@ -50,6 +51,7 @@ class Binding(Generic[BoundT]):
         self._reported = reported
         self._value = default
         self._has_read = False
+        self._bindings = bindings
 
     def __repr__(self) -> str:
         state = "not set" if self._value is NOTHING else f"of revision {self.revision}"
@@ -68,6 +70,11 @@ class Binding(Generic[BoundT]):
         if self.error is not None:
             raise self.error
         raise KeyError(self.key)
+
+    def stop(self) -> None:
+        """Keep :attr:`value` as it is now, whatever configuration becomes."""
+        if self in self._bindings:
+            self._bindings.remove(self)
 
     # --- for Config -------------------------------------------------------------------------------------------------
 

@@ -291,7 +291,13 @@ class Config(Service):
             msg = f"changed must be a function that takes the new value, not {type(changed).__name__}"
             raise TypeError(msg)
         binding: Binding[Any] = Binding(
-            path, reader, concerns=concerns, default=default, changed=changed, reported=self._report
+            path,
+            reader,
+            concerns=concerns,
+            default=default,
+            changed=changed,
+            reported=self._report,
+            bindings=self._view.bindings,
         )
         self._view.bind(binding)
         return binding
@@ -299,7 +305,7 @@ class Config(Service):
     def _wanted(self, binding: Binding[BoundT]) -> Binding[BoundT]:
         wanting = binding.is_wanting
         if wanting is not None:
-            self._view.bindings.remove(binding)
+            binding.stop()
             raise wanting
         return binding
 
@@ -468,20 +474,18 @@ class Config(Service):
         return encoded
 
     async def _settled(self, writing: Deferred[int], written: Mapping[str, bytes | None]) -> int:
+        # A put that is sent now comes after all that is known, unless the cluster was set back meanwhile.
+        before = self.revision if any(value is not None for value in written.values()) else 0
         revision = await writing
-        await self._seen(written, revision)
+        await self._seen(written, revision, before)
         return revision
 
-    async def _seen(self, written: Mapping[str, bytes | None], revision: int) -> None:
+    async def _seen(self, written: Mapping[str, bytes | None], revision: int, before: int = 0) -> None:
         def is_seen() -> bool:
-            if self.source is Source.ETCD and self.revision >= revision:
-                return True
-            for path, value in written.items():
-                entry = self._view.remote.get(path)
-                there = 0 if entry is None else entry.revision
-                if there < revision and (value is not None or entry is not None):
-                    return False
-            return True
+            if before > 0 and revision <= before <= self.revision:
+                return False
+            reached = self.source is Source.ETCD and self.revision >= revision
+            return reached or self._view.has_seen(written, revision)
 
         if self.running and self._following.goes_on:
             await self._settling.until(is_seen, next(iter(written)))

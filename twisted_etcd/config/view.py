@@ -115,6 +115,15 @@ class View:
                 binding.take(self.entries)
         return changes
 
+    def has_seen(self, written: Mapping[str, bytes | None], revision: int) -> bool:
+        """Whether what was written, or deleted, at a revision is what etcd is known to have, or something newer is."""
+        for path, value in written.items():
+            entry = self.remote.get(path)
+            there = 0 if entry is None else entry.revision
+            if there < revision and (value is not None or entry is not None):
+                return False
+        return True
+
     def snapshot(self, revision: int, source: Source) -> ConfigSnapshot:
         """All of it, as it is now; the same one as long as nothing changes."""
         snapshot = self._snapshot
