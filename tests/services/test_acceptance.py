@@ -136,8 +136,9 @@ async def test_lease_grant_key_with_lease_revoke_and_key_gone(styled: Styled, pr
 
 @ensureDeferred
 async def test_config_set_get_watch_change_and_event_with_old_and_new_value(styled: Styled) -> None:
-    assert (await styled.ask(EtcdConfigSetReq("app/db", "one"))).success
-    assert await styled.ask(EtcdConfigLoadReq("app/db")) == EtcdConfigLoadResp(b"one")
+    first = await styled.ask(EtcdConfigSetReq("app/db", "one"))
+    assert first.success
+    assert await styled.ask(EtcdConfigLoadReq("app/db")) == EtcdConfigLoadResp(b"one", first.revision)
     watch = await styled.ask(EtcdConfigWatchReq("app/db"))
     assert watch.config_value == b"one"
     changed = await styled.ask(EtcdConfigSetReq("app/db", "two"))
