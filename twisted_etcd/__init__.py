@@ -6,15 +6,15 @@ from twisted_etcd.client.lease import Lease
 from twisted_etcd.client.position import WatchBatch
 from twisted_etcd.client.scan import Scan
 from twisted_etcd.client.watch import Watch
-from twisted_etcd.config.bindings import Binding
+from twisted_etcd.config.bindings import ConfigBinding
 from twisted_etcd.config.changes import ChangeType, ConfigChange, ConfigChanges
 from twisted_etcd.config.config import Config
 from twisted_etcd.config.configuration import Configuration
 from twisted_etcd.config.follower import ConfigFollower
-from twisted_etcd.config.formats import Format
-from twisted_etcd.config.history import History, HistoryEntry, Older
+from twisted_etcd.config.formats import ConfigFormat
+from twisted_etcd.config.history import ConfigHistory, ConfigHistoryEntry, Older
 from twisted_etcd.config.listeners import ConfigChangeStream, ConfigListener
-from twisted_etcd.config.snapshot import ConfigSnapshot, Source
+from twisted_etcd.config.snapshot import ConfigSnapshot, ConfigSource
 from twisted_etcd.errors import (
     Aborted,
     AlreadyExists,
@@ -188,7 +188,6 @@ __all__ = [
     "BadMemberURLs",
     "BadValue",
     "BinaryNotFound",
-    "Binding",
     "Cancelled",
     "CertificateNamesUser",
     "ChangeType",
@@ -196,13 +195,18 @@ __all__ = [
     "ClusterIDMismatch",
     "Compacted",
     "Config",
+    "ConfigBinding",
     "ConfigChange",
     "ConfigChangeStream",
     "ConfigChanges",
     "ConfigError",
     "ConfigFollower",
+    "ConfigFormat",
+    "ConfigHistory",
+    "ConfigHistoryEntry",
     "ConfigListener",
     "ConfigSnapshot",
+    "ConfigSource",
     "ConfigWatch",
     "Configuration",
     "Conflict",
@@ -269,10 +273,7 @@ __all__ = [
     "EventType",
     "FailedPrecondition",
     "FilterType",
-    "Format",
     "FutureRevision",
-    "History",
-    "HistoryEntry",
     "HistoryReplaced",
     "Instance",
     "InternalError",
@@ -342,7 +343,6 @@ __all__ = [
     "SessionTimeout",
     "SortOrder",
     "SortTarget",
-    "Source",
     "StartFailed",
     "TLSFailed",
     "TLSSettings",

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.guards import LoggedErrors
-from twisted_etcd.config.bindings import NOTHING, Binding, tree_reader, value_reader
+from twisted_etcd.config.bindings import NOTHING, ConfigBinding, tree_reader, value_reader
 from twisted_etcd.config.formats import Codec
 from twisted_etcd.config.snapshot import Entry
 from twisted_etcd.errors import BadValue, InvalidSettings
@@ -35,7 +35,7 @@ class Bound:
     def __init__(self, reader: Any, default: Any = NOTHING, changed: Any = None) -> None:  # noqa: ANN401
         self.reported: list[BadValue] = []
         self.told: list[Any] = []
-        self.binding: Binding[Any] = Binding(
+        self.binding: ConfigBinding[Any] = ConfigBinding(
             "key",
             reader,
             concerns=lambda path: path == "key",

@@ -19,7 +19,7 @@ from twisted_etcd.client.watch import Watch
 from twisted_etcd.config.cache import Cached, read_cache, write_cache
 from twisted_etcd.config.changes import ConfigChanges
 from twisted_etcd.config.config import Config
-from twisted_etcd.config.snapshot import Entry, Source
+from twisted_etcd.config.snapshot import ConfigSource, Entry
 from twisted_etcd.errors import (
     BadValue,
     Compacted,
@@ -109,7 +109,7 @@ def test_it_is_a_mapping_of_the_paths_below_its_prefix() -> None:
     assert 3 not in config
     assert (config.revision, config.revision_of("port"), config.revision_of("none")) == (9, 3, 0)
     assert config.tree() == {"database": {"url": "x"}, "port": "80"}
-    assert (config.source, config.stale) == (Source.ETCD, False)
+    assert (config.source, config.stale) == (ConfigSource.ETCD, False)
     with pytest.raises(KeyError):
         _ = config["none"]
     assert repr(config) == "<Config of '/c', 2 values of revision 9, from etcd>"
@@ -580,10 +580,20 @@ def test_without_an_answer_the_defaults_stand_in_after_a_while_and_the_differenc
     configured.clock.advance(0.1)
     assert result_of(configured.loaded) is None
     config = configured.config
-    assert (dict(config), config.source, config.stale, config.revision) == ({"a": "default"}, Source.DEFAULTS, True, 0)
+    assert (dict(config), config.source, config.stale, config.revision) == (
+        {"a": "default"},
+        ConfigSource.DEFAULTS,
+        True,
+        0,
+    )
     assert said.count("The configuration /c is that of the defaults until etcd answers") == 1
     configured.loads(7, a="1", b="2")
-    assert (dict(config), config.source, config.stale, config.revision) == ({"a": "1", "b": "2"}, Source.ETCD, False, 7)
+    assert (dict(config), config.source, config.stale, config.revision) == (
+        {"a": "1", "b": "2"},
+        ConfigSource.ETCD,
+        False,
+        7,
+    )
     assert configured.changes() == [[("a", b"default", b"1"), ("b", None, b"2")]]
 
 
@@ -603,8 +613,8 @@ def test_a_start_without_etcd_is_one_from_the_cache_and_etcd_counts_whatever_its
     assert result_of(configured.loaded) is None
     config = configured.config
     assert dict(config) == {"a": "cached", "d": "default", "gone": "x"}
-    assert (config.source, config.stale, config.revision) == (Source.CACHE, True, 40)
-    assert config.snapshot().source is Source.CACHE
+    assert (config.source, config.stale, config.revision) == (ConfigSource.CACHE, True, 40)
+    assert config.snapshot().source is ConfigSource.CACHE
     # Another cluster, at a lower revision.
     configured.loads(7, a="1")
     assert (dict(config), config.revision, config.stale) == ({"a": "1", "d": "default"}, 7, False)
@@ -616,7 +626,7 @@ def test_a_start_without_etcd_is_one_from_the_cache_and_etcd_counts_whatever_its
 
 def test_where_etcd_answers_in_time_the_cache_is_not_used(cache: Path) -> None:
     configured = Configured(cache=cache).started(a="1")
-    assert (dict(configured.config), configured.config.source) == ({"a": "1"}, Source.ETCD)
+    assert (dict(configured.config), configured.config.source) == ({"a": "1"}, ConfigSource.ETCD)
     configured.puts("a", "2", 8)
     stopping = configured.stop()
     assert result_of(stopping) is None

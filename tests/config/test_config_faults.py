@@ -24,7 +24,7 @@ from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.config.cache import read_cache
 from twisted_etcd.config.changes import ConfigChanges
 from twisted_etcd.config.config import Config
-from twisted_etcd.config.snapshot import Source
+from twisted_etcd.config.snapshot import ConfigSource
 from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.errors import Conflict, DeadlineExceeded, OutcomeUnknown, ServiceStopped, Unavailable
 from twisted_etcd.testing.cluster import EtcdCluster
@@ -118,13 +118,13 @@ async def test_a_restart_during_an_outage_begins_with_the_cache_and_goes_on_with
     config = make_config(cut_off, cache_after=0.05, **options)
     await soon(config.loaded)
     assert dict(config) == {"a": "1", "d": "default", "gone": "x", "limits": Limits(1)}
-    assert (config.source, config.stale, config.revision) == (Source.CACHE, True, before.revision)
+    assert (config.source, config.stale, config.revision) == (ConfigSource.CACHE, True, before.revision)
     assert said.count(f"is that of the cache, of revision {before.revision} until etcd answers") == 1
     heard = Heard(config)
     await proxy.heal()
     await heard.until("gone", None)
     assert dict(config) == {"a": "2", "d": "default", "limits": Limits(1)}
-    assert (config.source, config.stale) == (Source.ETCD, False)
+    assert (config.source, config.stale) == (ConfigSource.ETCD, False)
     await soon(config.stopService())
     assert not isinstance(cached := read_cache(cache, prefix.rstrip("/")), str)
     assert {key: entry.value for key, entry in cached.entries.items()} == {"a": b"2", "limits": b'{"most": 1}'}
@@ -140,11 +140,11 @@ async def test_where_etcd_has_never_been_reached_the_defaults_serve(  # noqa: PL
     await cut(proxy)
     config = make_config(cut_off, defaults=file, types={"limits": Limits}, cache_after=0)
     await soon(config.loaded)
-    assert (dict(config), config.source) == ({"limits": Limits(7), "name": "from the file"}, Source.DEFAULTS)
+    assert (dict(config), config.source) == ({"limits": Limits(7), "name": "from the file"}, ConfigSource.DEFAULTS)
     heard = Heard(config)
     await proxy.heal()
     await heard.until("name", b"from etcd")
-    assert (dict(config), config.source) == ({"limits": Limits(7), "name": "from etcd"}, Source.ETCD)
+    assert (dict(config), config.source) == ({"limits": Limits(7), "name": "from etcd"}, ConfigSource.ETCD)
 
 
 @ONE_VERSION

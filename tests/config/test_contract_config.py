@@ -16,7 +16,7 @@ from tests.wire import Event, soon
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.config.changes import ConfigChanges
 from twisted_etcd.config.config import Config
-from twisted_etcd.config.history import History, Older
+from twisted_etcd.config.history import ConfigHistory, Older
 from twisted_etcd.errors import Compacted, Conflict, FutureRevision
 
 
@@ -24,7 +24,7 @@ class Limits(msgspec.Struct):
     most: int
 
 
-def shown(history: History) -> list[tuple[str, str | None]]:
+def shown(history: ConfigHistory) -> list[tuple[str, str | None]]:
     return [
         (entry.change_type.value, None if entry.value is None else entry.value.decode()) for entry in history.entries
     ]

@@ -10,7 +10,7 @@ import attrs
 import msgspec
 import pytest
 
-from twisted_etcd.config.formats import Codec, Format, Mistake
+from twisted_etcd.config.formats import Codec, ConfigFormat, Mistake
 from twisted_etcd.errors import InvalidSettings
 
 SECRET = "hunter2-is-secret"
@@ -60,7 +60,7 @@ class Choosy(msgspec.Struct, forbid_unknown_fields=True):
         (Any, "json", b'{"a":[1]}', {"a": [1]}),
         (Any, "yaml", b"a: [1, x]", {"a": [1, "x"]}),
         (Limits, None, b'{"most":3}', Limits(3)),
-        (Limits, Format.YAML, b"most: 3\nmode: fast", Limits(3)),
+        (Limits, ConfigFormat.YAML, b"most: 3\nmode: fast", Limits(3)),
         (Pool, "yaml", b"size: 3\nlimits: {most: 1}", Pool(3, Limits(1))),
         (Plain, "json", b'{"size":3,"names":{"a":1}}', Plain(3, {"a": 1})),
         (list[Limits], "json", b'[{"most":3}]', [Limits(3)]),

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from tests.messaging.common import failure_of, result_of
 from tests.scripted import ScriptedClient, batch, delete_event, found
 from twisted_etcd.config.changes import ChangeType
-from twisted_etcd.config.history import History, Older, Past
+from twisted_etcd.config.history import ConfigHistory, Older, Past
 from twisted_etcd.errors import Compacted, DeadlineExceeded, FutureRevision, InvalidSettings, Unavailable
 from twisted_etcd.schema.kv import Event, KeyValue, RangeResponse, ResponseOp, TxnResponse
 
@@ -30,7 +30,7 @@ class Reading:
         self.etcd = ScriptedClient()
         self.clock = Clock()
         past = Past(self.etcd.client, self.clock, "/k", **options)
-        self.history: Deferred[History] = Deferred.fromCoroutine(past.read("k", deleted_at))
+        self.history: Deferred[ConfigHistory] = Deferred.fromCoroutine(past.read("k", deleted_at))
 
     def got(self, now: int, *kvs: KeyValue, revision: int = 0) -> None:
         asked = self.etcd.take("get")
@@ -103,7 +103,7 @@ def test_a_deletion_that_was_seen_before_the_cluster_was_set_back_is_looked_for_
     assert [each.request_range.revision for each in asked.options["success"]] == [2, 1]
     nothing = ResponseOp(response_range=RangeResponse())
     asked.answer.callback(TxnResponse(responses=(nothing, nothing)))
-    assert result_of(reading.history) == History(key="k", entries=(), older=Older.NOTHING)
+    assert result_of(reading.history) == ConfigHistory(key="k", entries=(), older=Older.NOTHING)
 
 
 def test_what_fails_fails_the_reading() -> None:

@@ -19,7 +19,7 @@ BoundT = TypeVar("BoundT")
 NOTHING: Any = object()
 
 
-class Binding(Generic[BoundT]):
+class ConfigBinding(Generic[BoundT]):
     """
     One object out of configuration; made by ``config.bind``, ``config.bind_tree`` and ``config.value``.
 

@@ -15,20 +15,20 @@ from twisted.logger import Logger
 
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.kv import is_time
-from twisted_etcd.config.bindings import NOTHING, Binding, tree_reader, value_reader
+from twisted_etcd.config.bindings import NOTHING, ConfigBinding, tree_reader, value_reader
 from twisted_etcd.config.cache import CacheFile
 from twisted_etcd.config.changes import ConfigChange
 from twisted_etcd.config.configuration import ATTEMPTS, Configuration
 from twisted_etcd.config.defaults import encode_defaults, load_defaults
 from twisted_etcd.config.following import Following
-from twisted_etcd.config.formats import Codec, Format, Mistake, bad_value
-from twisted_etcd.config.history import SEARCH, TIMEOUT, History
+from twisted_etcd.config.formats import Codec, ConfigFormat, Mistake, bad_value
+from twisted_etcd.config.history import SEARCH, TIMEOUT, ConfigHistory
 from twisted_etcd.config.listeners import ChangesCallback, ConfigChangeStream, ConfigListener, wanted_keys
 from twisted_etcd.config.paths import CONFIG_PREFIX, checked_key, is_below
 from twisted_etcd.config.quiescence import Quiet, checked_quiet
 from twisted_etcd.config.readings import Readings
 from twisted_etcd.config.settling import Settling
-from twisted_etcd.config.snapshot import ConfigSnapshot, Entry, Source
+from twisted_etcd.config.snapshot import ConfigSnapshot, ConfigSource, Entry
 from twisted_etcd.config.view import View
 from twisted_etcd.errors import BadValue, InvalidSettings, ServiceStopped
 from twisted_etcd.moment import Moment
@@ -87,7 +87,7 @@ class Config(Service):
         reactor: IReactorTime,
         prefix: str = CONFIG_PREFIX,
         *,
-        format: Format | str = Format.TEXT,  # noqa: A002 - as users say it
+        format: ConfigFormat | str = ConfigFormat.TEXT,  # noqa: A002 - as users say it
         types: Mapping[str, Any] | None = None,
         defaults: Mapping[str, Any] | str | Path | None = None,
         cache: str | Path | None = None,
@@ -129,7 +129,7 @@ class Config(Service):
             random=random,
         )
         self._listeners: list[ConfigListener | ConfigChangeStream] = []
-        self._values: dict[tuple[str, Any, Any], Binding[Any]] = {}
+        self._values: dict[tuple[str, Any, Any], ConfigBinding[Any]] = {}
         self._stopping: Moment[None] | None = None
 
     def __repr__(self) -> str:
@@ -156,7 +156,7 @@ class Config(Service):
         return self._configuration.paths.prefix
 
     @property
-    def source(self) -> Source:
+    def source(self) -> ConfigSource:
         """Where it comes from: ``"etcd"``, once that has been reached, ``"cache"``, or ``"defaults"``."""
         return self._following.source
 
@@ -215,7 +215,7 @@ class Config(Service):
 
     # --- objects out of it ------------------------------------------------------------------------------------------
 
-    def value(self, key: str, kind: type[BoundT], format: Format | str | None = None) -> BoundT:  # noqa: A002
+    def value(self, key: str, kind: type[BoundT], format: ConfigFormat | str | None = None) -> BoundT:  # noqa: A002
         """
         The last good value of a key as an object of a class.
 
@@ -236,10 +236,10 @@ class Config(Service):
         key: str,
         kind: type[BoundT],
         *,
-        format: Format | str | None = None,  # noqa: A002 - as users say it
+        format: ConfigFormat | str | None = None,  # noqa: A002 - as users say it
         default: Any = NOTHING,  # noqa: ANN401 - of the class
         changed: Callable[[BoundT], object] | None = None,
-    ) -> Binding[BoundT]:
+    ) -> ConfigBinding[BoundT]:
         """
         An object whose ``value`` is always what the last good value of a key said.
 
@@ -259,10 +259,10 @@ class Config(Service):
         root: str,
         kind: type[BoundT],
         *,
-        format: Format | str = Format.TEXT,  # noqa: A002 - as users say it
+        format: ConfigFormat | str = ConfigFormat.TEXT,  # noqa: A002 - as users say it
         default: Any = NOTHING,  # noqa: ANN401 - of the class
         changed: Callable[[BoundT], object] | None = None,
-    ) -> Binding[BoundT]:
+    ) -> ConfigBinding[BoundT]:
         """
         An object out of all values below a path, whose ``value`` is always what they said when they last went together.
 
@@ -286,11 +286,11 @@ class Config(Service):
         concerns: Callable[[str], bool],
         default: Any = NOTHING,  # noqa: ANN401 - of the class
         changed: Callable[[Any], object] | None = None,
-    ) -> Binding[Any]:
+    ) -> ConfigBinding[Any]:
         if changed is not None and not callable(changed):
             msg = f"changed must be a function that takes the new value, not {type(changed).__name__}"
             raise TypeError(msg)
-        binding: Binding[Any] = Binding(
+        binding: ConfigBinding[Any] = ConfigBinding(
             path,
             reader,
             concerns=concerns,
@@ -302,7 +302,7 @@ class Config(Service):
         self._view.bind(binding)
         return binding
 
-    def _wanted(self, binding: Binding[BoundT]) -> Binding[BoundT]:
+    def _wanted(self, binding: ConfigBinding[BoundT]) -> ConfigBinding[BoundT]:
         wanting = binding.is_wanting
         if wanting is not None:
             binding.stop()
@@ -377,7 +377,7 @@ class Config(Service):
         *,
         if_revision: int | None = None,
         if_absent: bool = False,
-        format: Format | str | None = None,  # noqa: A002 - as users say it
+        format: ConfigFormat | str | None = None,  # noqa: A002 - as users say it
     ) -> Deferred[int]:
         """
         Set a value. Fires with etcd's revision of the change, once ``config[key]`` shows it, or a newer one; where the
@@ -464,7 +464,7 @@ class Config(Service):
 
         return Deferred.fromCoroutine(modified())
 
-    def _encoded(self, path: str, value: Any, format: Format | str | None) -> bytes:  # noqa: A002, ANN401
+    def _encoded(self, path: str, value: Any, format: ConfigFormat | str | None) -> bytes:  # noqa: A002, ANN401
         codec = self._view.readings.codec(path) if format is None else Codec(format=format)
         encoded = codec.encode(value)
         declared = self._view.readings.declared(path)
@@ -484,7 +484,7 @@ class Config(Service):
         def is_seen() -> bool:
             if before > 0 and revision <= before <= self.revision:
                 return False
-            reached = self.source is Source.ETCD and self.revision >= revision
+            reached = self.source is ConfigSource.ETCD and self.revision >= revision
             return reached or self._view.has_seen(written, revision)
 
         if self.running and self._following.goes_on:
@@ -492,7 +492,9 @@ class Config(Service):
 
     # --- the past ---------------------------------------------------------------------------------------------------
 
-    def history(self, key: str, *, limit: int = 0, search: int = SEARCH, timeout: float = TIMEOUT) -> Deferred[History]:
+    def history(
+        self, key: str, *, limit: int = 0, search: int = SEARCH, timeout: float = TIMEOUT
+    ) -> Deferred[ConfigHistory]:
         """
         What happened to a value, the newest first, back to where etcd's history has been compacted.
 

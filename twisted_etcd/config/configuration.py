@@ -17,7 +17,7 @@ from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.kv import to_int
 from twisted_etcd.config.changes import ChangeType, ConfigChange
 from twisted_etcd.config.follower import ConfigFollower
-from twisted_etcd.config.history import SEARCH, TIMEOUT, History, Past
+from twisted_etcd.config.history import SEARCH, TIMEOUT, ConfigHistory, Past
 from twisted_etcd.config.paths import CONFIG_PREFIX, Paths, checked_key
 from twisted_etcd.config.quiescence import checked_quiet
 from twisted_etcd.config.snapshot import Entry, entry_of
@@ -225,7 +225,7 @@ class Configuration:
 
     async def history(
         self, key: str, *, limit: int = 0, search: int = SEARCH, timeout: float = TIMEOUT, deleted_at: int = 0
-    ) -> History:
+    ) -> ConfigHistory:
         """
         What happened to a value, the newest first, back to where etcd's history has been compacted.
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from twisted_etcd.config.formats import Codec, Format, Mistake
+from twisted_etcd.config.formats import Codec, ConfigFormat, Mistake
 from twisted_etcd.config.paths import checked_key, flattened
 from twisted_etcd.config.readings import Readings
 from twisted_etcd.config.snapshot import Entry
@@ -57,7 +57,7 @@ def _file(path: Path) -> Mapping[str, Any]:
         msg = f"{path}: the defaults cannot be read: {error.strerror}"
         raise InvalidSettings(msg) from error
     # YAML is what JSON is, and more.
-    loaded = Codec(format=Format.YAML).decode(content)
+    loaded = Codec(format=ConfigFormat.YAML).decode(content)
     if isinstance(loaded, Mistake):
         place = f"{loaded.place}: " if loaded.place else ""
         msg = f"{path}: {place}{loaded.why}"
@@ -90,7 +90,7 @@ def encode_defaults(defaults: Mapping[str, Any], readings: Readings) -> dict[str
 
 def _encoded(path: str, value: object, codec: Codec) -> bytes:
     try:
-        if codec.format is Format.TEXT and not isinstance(value, str | bytes):
+        if codec.format is ConfigFormat.TEXT and not isinstance(value, str | bytes):
             # A number or a list of a file: as JSON, so that it can be decoded into what it is.
             return msgspec.json.encode(value)
         return codec.encode(value)

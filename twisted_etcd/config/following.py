@@ -13,7 +13,7 @@ from twisted_etcd.backoff import Backoff
 from twisted_etcd.config.cache import VERSION, Cached, CacheFile
 from twisted_etcd.config.changes import ConfigChange
 from twisted_etcd.config.configuration import Configuration
-from twisted_etcd.config.snapshot import Entry, Source
+from twisted_etcd.config.snapshot import ConfigSource, Entry
 from twisted_etcd.config.view import Update, View
 from twisted_etcd.errors import ServiceStopped
 from twisted_etcd.moment import Moment
@@ -55,7 +55,7 @@ class Following:
         random: Callable[[], float],
     ) -> None:
         self.loaded: Moment[None] = Moment()
-        self.source = Source.DEFAULTS
+        self.source = ConfigSource.DEFAULTS
         self._configuration = configuration
         self._view = view
         self._told = told
@@ -83,7 +83,7 @@ class Following:
     @property
     def stale(self) -> bool:
         """Whether the view may be older than what etcd has."""
-        return self.source is not Source.ETCD or self._is_cut or getattr(self._filled_by, "stale", False)
+        return self.source is not ConfigSource.ETCD or self._is_cut or getattr(self._filled_by, "stale", False)
 
     @property
     def goes_on(self) -> bool:
@@ -129,7 +129,7 @@ class Following:
         if cached is None:
             what = "the defaults"
         else:
-            self.source, self._revision, self._cluster_id = Source.CACHE, cached.revision, cached.cluster
+            self.source, self._revision, self._cluster_id = ConfigSource.CACHE, cached.revision, cached.cluster
             what = f"the cache, of revision {cached.revision}"
         prefix = self._configuration.paths.prefix
         self._log.warn("The configuration {prefix} is that of {what} until etcd answers", prefix=prefix, what=what)
@@ -171,7 +171,7 @@ class Following:
                 now=follower.cluster_id,
                 before=self._cluster_id,
             )
-        self._filled_by, self._is_cut, self.source = follower, False, Source.ETCD
+        self._filled_by, self._is_cut, self.source = follower, False, ConfigSource.ETCD
         self._cluster_id = follower.cluster_id
         # Before anybody is told, who may stop it all.
         self._keep()

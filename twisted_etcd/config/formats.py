@@ -13,7 +13,7 @@ import yaml
 from twisted_etcd.errors import BadValue, InvalidSettings
 
 
-class Format(str, enum.Enum):
+class ConfigFormat(str, enum.Enum):
     """
     How a value is written.
 
@@ -47,7 +47,7 @@ _MOST_VALUES = 100_000
 _DEEPEST = 100
 
 
-def checked_format(given: Format | str | None, kind: Any) -> Format:  # noqa: ANN401 - any type
+def checked_format(given: ConfigFormat | str | None, kind: Any) -> ConfigFormat:  # noqa: ANN401 - any type
     """
     The format to decode with.
 
@@ -55,11 +55,11 @@ def checked_format(given: Format | str | None, kind: Any) -> Format:  # noqa: AN
     :raises InvalidSettings: for a format that there is not.
     """
     if given is None:
-        return {bytes: Format.BYTES, str: Format.TEXT}.get(kind, Format.JSON)
+        return {bytes: ConfigFormat.BYTES, str: ConfigFormat.TEXT}.get(kind, ConfigFormat.JSON)
     try:
-        return Format(given)
+        return ConfigFormat(given)
     except ValueError:
-        msg = f"{given!r} is no format of configuration values; use one of {', '.join(each.value for each in Format)}"
+        msg = f"{given!r} is no format of configuration values; use one of {', '.join(each.value for each in ConfigFormat)}"
         raise InvalidSettings(msg) from None
 
 
@@ -72,9 +72,9 @@ class Codec:
     :raises InvalidSettings: for a format that there is not, or a class that nothing can be decoded into.
     """
 
-    def __init__(self, kind: Any = Any, format: Format | str | None = None) -> None:  # noqa: A002, ANN401 - any type
+    def __init__(self, kind: Any = Any, format: ConfigFormat | str | None = None) -> None:  # noqa: A002, ANN401 - any type
         self.format = checked_format(format, kind)
-        if self.format is Format.BYTES and kind not in (bytes, Any):
+        if self.format is ConfigFormat.BYTES and kind not in (bytes, Any):
             msg = f"the format 'bytes' gives bytes alone, and no {_name(kind)}: give another format"
             raise InvalidSettings(msg)
         try:
@@ -86,15 +86,15 @@ class Codec:
 
     def decode(self, value: bytes) -> Any | Mistake:  # noqa: ANN401 - of the kind
         """The object in a value, or what is wrong with it."""
-        if self.format is Format.BYTES:
+        if self.format is ConfigFormat.BYTES:
             return value
-        if self.format is Format.JSON:
+        if self.format is ConfigFormat.JSON:
             return _refused(self.kind, lambda: msgspec.json.decode(value, type=self.kind))
         try:
             text = value.decode()
         except UnicodeDecodeError as error:
             return Mistake("", f"it is not text in UTF-8, at byte {error.start}")
-        if self.format is Format.TEXT:
+        if self.format is ConfigFormat.TEXT:
             return convert(text, self.kind, strict=False)
         loaded = _yaml(text)
         return loaded if isinstance(loaded, Mistake) else convert(loaded, self.kind)
@@ -107,16 +107,16 @@ class Codec:
         """
         if isinstance(value, bytes):
             return value
-        if self.format in (Format.BYTES, Format.TEXT):
+        if self.format in (ConfigFormat.BYTES, ConfigFormat.TEXT):
             if isinstance(value, str):
                 return value.encode()
-            if self.format is Format.BYTES or not isinstance(value, bool | int | float):
+            if self.format is ConfigFormat.BYTES or not isinstance(value, bool | int | float):
                 msg = (
                     f"a configuration value in the format {self.format.value!r} is given as str or bytes, not as "
                     f"{type(value).__name__}: name its class or format in types=, or give format="
                 )
                 raise TypeError(msg)
-        if self.format is Format.YAML:
+        if self.format is ConfigFormat.YAML:
             return yaml.safe_dump(msgspec.to_builtins(value), sort_keys=False, allow_unicode=True).encode()
         return msgspec.json.encode(value)
 

@@ -38,7 +38,7 @@ class Older(str, enum.Enum):
     UNSEARCHED = "unsearched"
 
 
-class HistoryEntry(Discreet, frozen=True, kw_only=True):
+class ConfigHistoryEntry(Discreet, frozen=True, kw_only=True):
     """
     One change of one value.
 
@@ -55,7 +55,7 @@ class HistoryEntry(Discreet, frozen=True, kw_only=True):
     version: int
 
 
-class History(Discreet, frozen=True, kw_only=True):
+class ConfigHistory(Discreet, frozen=True, kw_only=True):
     """
     What happened to one value.
 
@@ -64,7 +64,7 @@ class History(Discreet, frozen=True, kw_only=True):
     """
 
     key: str
-    entries: tuple[HistoryEntry, ...]
+    entries: tuple[ConfigHistoryEntry, ...]
     older: Older
 
 
@@ -105,9 +105,9 @@ class Past:
         self._path = path
         self._limit = limit
         self._search = search
-        self._entries: list[HistoryEntry] = []
+        self._entries: list[ConfigHistoryEntry] = []
 
-    async def read(self, key: str, deleted_at: int = 0) -> History:
+    async def read(self, key: str, deleted_at: int = 0) -> ConfigHistory:
         """
         Read it.
 
@@ -118,7 +118,7 @@ class Past:
         if self._limit and len(self._entries) > self._limit:
             del self._entries[self._limit :]
             older = Older.MORE
-        return History(key=key, entries=tuple(self._entries), older=older)
+        return ConfigHistory(key=key, entries=tuple(self._entries), older=older)
 
     @property
     def _is_full(self) -> bool:
@@ -208,8 +208,8 @@ class _NotFoundInTime(Exception):
     """The deletion of a key lies too far back."""
 
 
-def _put(kv: KeyValue) -> HistoryEntry:
-    return HistoryEntry(
+def _put(kv: KeyValue) -> ConfigHistoryEntry:
+    return ConfigHistoryEntry(
         revision=kv.mod_revision,
         value=kv.value,
         change_type=ChangeType.CREATED if kv.version <= 1 else ChangeType.MODIFIED,
@@ -217,9 +217,9 @@ def _put(kv: KeyValue) -> HistoryEntry:
     )
 
 
-def _deletion(revision: int) -> HistoryEntry:
-    return HistoryEntry(revision=revision, value=None, change_type=ChangeType.DELETED, version=0)
+def _deletion(revision: int) -> ConfigHistoryEntry:
+    return ConfigHistoryEntry(revision=revision, value=None, change_type=ChangeType.DELETED, version=0)
 
 
-def _entry(event: Event) -> HistoryEntry:
+def _entry(event: Event) -> ConfigHistoryEntry:
     return _deletion(event.kv.mod_revision) if event.type is EventType.DELETE else _put(event.kv)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from twisted_etcd.config.formats import Codec, Format, Mistake, bad_value
+from twisted_etcd.config.formats import Codec, ConfigFormat, Mistake, bad_value
 from twisted_etcd.config.paths import checked_key, matches
 from twisted_etcd.config.snapshot import Entry
 from twisted_etcd.errors import BadValue, InvalidSettings
@@ -28,7 +28,7 @@ class Readings:
     def __init__(
         self,
         types: Mapping[str, Typed],
-        format: Format | str,  # noqa: A002 - as users say it
+        format: ConfigFormat | str,  # noqa: A002 - as users say it
         reported: Callable[[BadValue], None],
     ) -> None:
         self._plain = Codec(format=format)

@@ -13,7 +13,7 @@ from twisted_etcd.errors import BadValue
 from twisted_etcd.schema.kv import KeyValue
 
 
-class Source(str, enum.Enum):
+class ConfigSource(str, enum.Enum):
     """Where configuration comes from."""
 
     ETCD = "etcd"
@@ -57,7 +57,9 @@ class ConfigSnapshot(Mapping[str, Any]):
     :ivar source: where it comes from.
     """
 
-    def __init__(self, entries: Mapping[str, Entry], decoded: Mapping[str, Any], revision: int, source: Source) -> None:
+    def __init__(
+        self, entries: Mapping[str, Entry], decoded: Mapping[str, Any], revision: int, source: ConfigSource
+    ) -> None:
         self._entries = entries
         self._decoded = decoded
         self.revision = revision

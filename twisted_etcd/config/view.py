@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from twisted_etcd.config.bindings import Binding
+from twisted_etcd.config.bindings import ConfigBinding
 from twisted_etcd.config.changes import ConfigChange, config_change
 from twisted_etcd.config.readings import Readings
-from twisted_etcd.config.snapshot import ConfigSnapshot, Entry, Source
+from twisted_etcd.config.snapshot import ConfigSnapshot, ConfigSource, Entry
 from twisted_etcd.errors import BadValue
 
 
@@ -41,7 +41,7 @@ class View:
         self.readings = readings
         self.remote: dict[str, Entry] = {}
         self.entries: dict[str, Entry] = {}
-        self.bindings: list[Binding[Any]] = []
+        self.bindings: list[ConfigBinding[Any]] = []
         self._defaults = defaults
         self._snapshot: ConfigSnapshot | None = None
         self._begun = False
@@ -63,7 +63,7 @@ class View:
         for binding in tuple(self.bindings):
             binding.take(self.entries)
 
-    def bind(self, binding: Binding[Any]) -> None:
+    def bind(self, binding: ConfigBinding[Any]) -> None:
         """Keep an object as it should be."""
         self.bindings.append(binding)
         if self._begun:
@@ -124,7 +124,7 @@ class View:
                 return False
         return True
 
-    def snapshot(self, revision: int, source: Source) -> ConfigSnapshot:
+    def snapshot(self, revision: int, source: ConfigSource) -> ConfigSnapshot:
         """All of it, as it is now; the same one as long as nothing changes."""
         snapshot = self._snapshot
         if snapshot is None or snapshot.revision != revision or snapshot.source is not source:
@@ -139,7 +139,7 @@ class View:
         entries = {**self._defaults, **found}
         entries = {path: entries[path] for path in sorted(entries)}
         decoded = {path: self.readings.decode(path, entry) for path, entry in entries.items()}
-        return ConfigSnapshot(entries, decoded, revision, Source.ETCD)
+        return ConfigSnapshot(entries, decoded, revision, ConfigSource.ETCD)
 
 
 def _value(entry: Entry | None) -> bytes | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from twisted_etcd.config.changes import ChangeType
-from twisted_etcd.config.history import HistoryEntry, Older
+from twisted_etcd.config.history import ConfigHistoryEntry, Older
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.messaging.messages import Message, Request
 from twisted_etcd.registry.instance import Instance
@@ -328,7 +328,7 @@ class EtcdConfigHistoryResp(Message, frozen=True):
     :ivar older: what there is before them: nothing, what etcd has compacted, or more than was asked for.
     """
 
-    entries: tuple[HistoryEntry, ...]
+    entries: tuple[ConfigHistoryEntry, ...]
     older: Older
 
 
