@@ -59,7 +59,8 @@ def checked_format(given: ConfigFormat | str | None, kind: Any) -> ConfigFormat:
     try:
         return ConfigFormat(given)
     except ValueError:
-        msg = f"{given!r} is no format of configuration values; use one of {', '.join(each.value for each in ConfigFormat)}"
+        known = ", ".join(each.value for each in ConfigFormat)
+        msg = f"{given!r} is no format of configuration values; use one of {known}"
         raise InvalidSettings(msg) from None
 
 
