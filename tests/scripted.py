@@ -12,7 +12,15 @@ from twisted_etcd.client.lease import Lease
 from twisted_etcd.client.position import WatchBatch
 from twisted_etcd.client.watch import Watch
 from twisted_etcd.schema.common import ResponseHeader
-from twisted_etcd.schema.kv import Event, EventType, KeyValue, PutResponse, RangeResponse, TxnResponse
+from twisted_etcd.schema.kv import (
+    DeleteRangeResponse,
+    Event,
+    EventType,
+    KeyValue,
+    PutResponse,
+    RangeResponse,
+    TxnResponse,
+)
 
 
 class Asked:
@@ -118,6 +126,9 @@ class ScriptedClient:
 
     def put(self, key: str, value: bytes, **options: Any) -> Deferred[PutResponse]:  # noqa: ANN401
         return self.ask("put", key, value, **options)
+
+    def delete(self, key: str, **options: Any) -> Deferred[DeleteRangeResponse]:  # noqa: ANN401
+        return self.ask("delete", key, **options)
 
     def txn(self, **options: Any) -> Deferred[TxnResponse]:  # noqa: ANN401
         return self.ask("txn", **options)

@@ -69,6 +69,7 @@ def test_every_block_of_python_is_one_that_is_run_here() -> None:
         "Application(",
         "class Prices",
         "watch_over_shop",
+        "class Limits",
         "etcd_cluster.leader()",
         "call_shop",
     )
@@ -280,6 +281,25 @@ def test_the_checks_of_a_settings_file(certificates: Path) -> None:
     checks = load(file, {}).register[0].checks
     assert [(each.interval, each.fall, each.show_status) for each in checks] == [(5.0, 3, True), (10.0, 1, False)]
     assert len(make_healths(cast("Any", reactor), checks)) == 2
+
+
+@ensureDeferred
+async def test_configuration_that_is_followed(
+    etcd_server: EmbeddedEtcd, capsys: pytest.CaptureFixture[str], prefix: str, tmp_path: Path
+) -> None:
+    code = block("python", "class Limits").replace("/config/shop", prefix)
+    code = code.replace("shop-config", str(tmp_path / "shop"))
+    async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
+        await soon(Deferred.fromCoroutine(run(code)["configured"](client, reactor)))
+    lines = capsys.readouterr().out.splitlines()
+    # Told when it has been quiet.
+    assert [line for line in lines if line not in {"limits created", "limits modified"}] == [
+        "localhost None etcd",
+        "Limits(requests=100, burst=10)",
+        "somebody was quicker: True",
+        """['{"requests":101,"burst":10}', '{"requests":100,"burst":10}']""",
+    ]
+    assert (tmp_path / "shop.cache").stat().st_mode & 0o777 == 0o600
 
 
 def test_the_settings_file(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> None:

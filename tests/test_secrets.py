@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
+import msgspec
 import pytest
 import pytest_twisted
 import trustme
@@ -30,10 +31,12 @@ from tests.shown import Shown, tokens_in_use
 from tests.wire import soon
 from twisted_etcd.client import compare, op
 from twisted_etcd.client.client import EtcdClient
+from twisted_etcd.config.config import Config
 from twisted_etcd.config.configuration import Configuration
 from twisted_etcd.daemon.daemon import Daemon
 from twisted_etcd.daemon.tap import Options, makeService
-from twisted_etcd.errors import NotEtcd, Unavailable
+from twisted_etcd.embedded.process import EmbeddedEtcd
+from twisted_etcd.errors import BadValue, InvalidSettings, NotEtcd, Unavailable
 from twisted_etcd.gateway.gateway import Credentials
 from twisted_etcd.gateway.tls import TLSSettings
 from twisted_etcd.messaging.node import Node
@@ -230,6 +233,67 @@ async def test_a_node_and_its_messages_show_no_secret(
     await soon(node.stopService())
     await shown.fails(api.set("k", VALUE))
     at_end.remove(node.stopService)
+
+
+class Password(msgspec.Struct):
+    password: int
+
+
+class Refusing(msgspec.Struct):
+    password: str = ""
+
+    def __post_init__(self) -> None:
+        raise ValueError(self.password)
+
+
+@ONE_VERSION
+@ensureDeferred
+async def test_followed_configuration_shows_no_value(
+    etcd_server: EmbeddedEtcd, make_client: MakeClient, shown: Shown, tmp_path: Path, prefix: str
+) -> None:
+    client = make_client(etcd_server.endpoint)
+    types = {"typed": Password, "refused": Refusing, "text": (int, "text"), "yaml": (Password, "yaml")}
+    bad: list[Any] = []
+    config = Config(
+        client,
+        cast("Any", reactor),
+        prefix,
+        types=types,
+        defaults={"plain": CONFIGURED},
+        cache=tmp_path / "cache",
+        on_error=bad.append,
+    )
+    changed: list[Any] = []
+    config.on_change(changed.append)
+    await client.put(f"{prefix}typed", '{"password": 1}')
+    async with config:
+        binding = config.bind("typed", Password)
+        quoted = f'{{"password": "{CONFIGURED}"}}'
+        for key in ("typed", "refused", "text", "yaml", "plain"):
+            await client.put(prefix + key, quoted)
+        last = await soon(config.set("plain", CONFIGURED + "!"))
+        assert {error.key for error in bad} == {"typed", "refused", "text", "yaml"}
+        history = await soon(config.history("plain"))
+        for each in (config, config.snapshot(), binding, *bad, *changed, history, *history.entries):
+            shown.object(each)
+        for error in bad:
+            shown.error(error)
+        await shown.fails(config.set("plain", CONFIGURED, if_revision=1))
+        for value in ({"password": CONFIGURED}, quoted):
+            with pytest.raises(BadValue) as raised:
+                config.set("typed", value)
+            shown.error(raised.value)
+        with pytest.raises(TypeError) as mistyped:
+            config.set("plain", [CONFIGURED])
+        shown.error(mistyped.value)
+        with pytest.raises(BadValue) as unread:
+            _ = config["refused"]
+        shown.error(unread.value)
+        await shown.fails(config.modify("refused", lambda value: value), BadValue)
+        shown.object(await soon(config.at(last)))
+    with pytest.raises(InvalidSettings) as refused:
+        Config(client, cast("Any", reactor), prefix, types=types, defaults={"typed": {"password": CONFIGURED}})
+    shown.error(refused.value)
 
 
 SETTINGS = """\

@@ -7,7 +7,15 @@ from twisted_etcd.client.position import WatchBatch
 from twisted_etcd.client.scan import Scan
 from twisted_etcd.client.snapshot import Snapshot
 from twisted_etcd.client.watch import Watch
-from twisted_etcd.config.configuration import ChangeType, ConfigChange, ConfigFollower, Configuration
+from twisted_etcd.config.bindings import ConfigBinding
+from twisted_etcd.config.changes import ChangeType, ConfigChange, ConfigChanges
+from twisted_etcd.config.config import Config
+from twisted_etcd.config.configuration import Configuration
+from twisted_etcd.config.follower import ConfigFollower
+from twisted_etcd.config.formats import ConfigFormat
+from twisted_etcd.config.history import ConfigHistory, ConfigHistoryEntry, Older
+from twisted_etcd.config.listeners import ConfigChangeStream, ConfigListener
+from twisted_etcd.config.snapshot import ConfigSnapshot, ConfigSource
 from twisted_etcd.errors import (
     Aborted,
     AlreadyExists,
@@ -15,12 +23,15 @@ from twisted_etcd.errors import (
     AuthNotEnabled,
     BadLeaderTransferee,
     BadMemberURLs,
+    BadValue,
     BinaryNotFound,
     Cancelled,
     CertificateNamesUser,
     ClusterChanged,
     ClusterIDMismatch,
     Compacted,
+    ConfigError,
+    Conflict,
     CorruptCluster,
     DeadlineExceeded,
     DowngradeUnderWay,
@@ -157,6 +168,8 @@ from twisted_etcd.services.messages import (
     EtcdBatchGetReq,
     EtcdBatchGetResp,
     EtcdConfigChangedMsg,
+    EtcdConfigHistoryReq,
+    EtcdConfigHistoryResp,
     EtcdConfigLoadReq,
     EtcdConfigLoadResp,
     EtcdConfigSetReq,
@@ -212,6 +225,7 @@ __all__ = [
     "AuthenticationFailed",
     "BadLeaderTransferee",
     "BadMemberURLs",
+    "BadValue",
     "BinaryNotFound",
     "CallableCheck",
     "Cancelled",
@@ -225,10 +239,22 @@ __all__ = [
     "ClusterIDMismatch",
     "CommandCheck",
     "Compacted",
+    "Config",
+    "ConfigBinding",
     "ConfigChange",
+    "ConfigChangeStream",
+    "ConfigChanges",
+    "ConfigError",
     "ConfigFollower",
+    "ConfigFormat",
+    "ConfigHistory",
+    "ConfigHistoryEntry",
+    "ConfigListener",
+    "ConfigSnapshot",
+    "ConfigSource",
     "ConfigWatch",
     "Configuration",
+    "Conflict",
     "CorruptCluster",
     "DeadlineExceeded",
     "Delivery",
@@ -243,6 +269,8 @@ __all__ = [
     "EtcdBatchGetResp",
     "EtcdClient",
     "EtcdConfigChangedMsg",
+    "EtcdConfigHistoryReq",
+    "EtcdConfigHistoryResp",
     "EtcdConfigLoadReq",
     "EtcdConfigLoadResp",
     "EtcdConfigSetReq",
@@ -338,6 +366,7 @@ __all__ = [
     "NotLeader",
     "NotSupportedForLearner",
     "OldAuthRevision",
+    "Older",
     "OutOfRange",
     "OutcomeUnknown",
     "PeerURLExists",

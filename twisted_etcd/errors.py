@@ -95,6 +95,9 @@ Everything that twisted-etcd raises, in one tree::
     │   └── SessionTimeout               no answer within the call's time
     ├── InvalidSettings                  configuration that cannot be used, and where
     ├── RenderError                      a file could not be brought up to date from its template
+    ├── ConfigError                      a configuration value in etcd: .key, .revision
+    │   ├── Conflict                     it has changed meanwhile, and was not written
+    │   └── BadValue                     it cannot be decoded, and in which .place
     └── EmbeddedEtcdError
         ├── BinaryNotFound               no etcd program on this machine
         └── StartFailed                  etcd did not come up
@@ -825,6 +828,51 @@ class RenderError(TwistedEtcdError):
     line, the file, or the command with its last words, and what was wrong. No value of a key is in it, unless the
     command says one.
     """
+
+
+class ConfigError(TwistedEtcdError):
+    """
+    Something about one configuration value in etcd.
+
+    :ivar key: its path, without the prefix.
+    :ivar revision: etcd's revision of its last change; 0 where etcd does not have it.
+    """
+
+    def __init__(self, message: str, key: str, revision: int) -> None:
+        super().__init__(message)
+        self.key = key
+        self.revision = revision
+
+
+class Conflict(ConfigError):
+    """
+    A write was not applied, since the value is not what the writer took it for.
+
+    :ivar revision: that of the value that is there; 0 where there is none.
+    """
+
+    def __init__(self, key: str, wanted: int, revision: int) -> None:
+        is_there = f"it was changed at revision {revision}" if revision else "it is not there"
+        expected = f"unchanged since revision {wanted}" if wanted else "absent"
+        super().__init__(
+            f"configuration {key!r} was to be {expected}, and {is_there}: read it again, then write", key, revision
+        )
+        self.wanted = wanted
+
+
+class BadValue(ConfigError, ValueError):
+    """
+    A configuration value that cannot be decoded. The error shows nothing of it.
+
+    :ivar place: where in the value the mistake is, as in ``pool.size``; empty for the value as a whole.
+    :ivar why: what is wrong there.
+    """
+
+    def __init__(self, key: str, revision: int, place: str, why: str) -> None:
+        where = f" at {place}" if place else ""
+        super().__init__(f"configuration {key!r}, of revision {revision}, cannot be used{where}: {why}", key, revision)
+        self.place = place
+        self.why = why
 
 
 class EmbeddedEtcdError(TwistedEtcdError):

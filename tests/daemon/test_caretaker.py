@@ -14,7 +14,7 @@ from tests.guards import LoggedErrors
 from tests.said import Said
 from twisted_etcd.backoff import FIRST_BACKOFF
 from twisted_etcd.client.client import EtcdClient
-from twisted_etcd.config.configuration import ChangeType
+from twisted_etcd.config.changes import ChangeType
 from twisted_etcd.daemon.caretaker import CARETAKER, Caretaker
 from twisted_etcd.daemon.settings import RegisterSettings, Settings
 from twisted_etcd.errors import (

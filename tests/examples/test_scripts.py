@@ -39,6 +39,17 @@ examples/database was modified: db-2.example:5432 -> db-3.example:5432
 examples/database was deleted: db-3.example:5432 -> (not set)
 the watch knows it too: (not set)
 """
+TYPED_CONFIG = """\
+from the defaults: Database(url='localhost', pool_size=5) Limits(requests=1, burst=10)
+set: Database(url='db-1.example', pool_size=20) Limits(requests=100, burst=10)
+bad value: limits at requests - Expected `int`, got `str`
+still good: Limits(requests=100, burst=10)
+conflict: note True
+modified: 42
+database/pool-size modified b'20' -> b'50'
+history: [b'50', b'40'] more
+as it was: 20
+"""
 DISPATCHER = """\
 dispatcher: there is 127.0.0.1:8001 in zone west
 dispatcher: there is 127.0.0.1:8002 in zone east
@@ -60,7 +71,14 @@ put from four threads: 20
 an error arrives as what it is: etcdserver: key is not provided
 deleted: 21
 """
-SCRIPTS = ["key_values", "config_watch", "register_and_discover", "asyncio_interoperation", "blocking_program"]
+SCRIPTS = [
+    "key_values",
+    "config_watch",
+    "typed_config",
+    "register_and_discover",
+    "asyncio_interoperation",
+    "blocking_program",
+]
 
 
 def assert_said(said: list[str], expected: str) -> None:
@@ -87,6 +105,7 @@ async def keys(client: EtcdClient) -> set[bytes]:
     [
         ("key_values", KEY_VALUES),
         ("config_watch", CONFIG_WATCH),
+        ("typed_config", TYPED_CONFIG),
         ("asyncio_interoperation", ASYNCIO),
         ("blocking_program", BLOCKING),
     ],

@@ -88,6 +88,20 @@ def test_it_watches_from_the_revision_that_it_read_and_tells_what_comes_after_it
     assert len(followed.told) == 1
 
 
+def test_it_knows_the_revision_that_it_is_of_and_whose_it_is(followed: Followed) -> None:
+    assert (followed.follower.revision, followed.follower.cluster_id) == (0, 0)
+    followed.loads(7, kv("p/a", "1", 3))
+    assert (followed.follower.revision, followed.follower.cluster_id) == (7, 1)
+    seen: list[int] = []
+    followed.during_changed = lambda: seen.append(followed.follower.revision)
+    followed.watch.deliver(batch(put_event("p/a", "2", 8), put_event("p/a", "3", 9)))
+    followed.watch.deliver(WatchBatch((), 12))
+    assert (seen, followed.follower.revision) == ([9], 12)
+    followed.watch_ends(HistoryReplaced(12, 5))
+    followed.loads(5, kv("p/a", "0", 3))
+    assert followed.follower.revision == 5
+
+
 def test_what_comes_is_there_before_it_is_told_and_has_its_old_and_new_value(followed: Followed) -> None:
     followed.loads(7, kv("p/a", "1", 3))
     seen: list[dict[bytes, bytes]] = []

@@ -10,7 +10,7 @@ from pytest_twisted import ensureDeferred
 
 from tests.services.world import Caller, CoroutineCaller, Forward, InlineCaller, PlainCaller, World
 from tests.wire import soon
-from twisted_etcd.config.configuration import ChangeType
+from twisted_etcd.config.changes import ChangeType
 from twisted_etcd.messaging.messages import AnswerT, Request
 from twisted_etcd.registry.instance import Instance
 from twisted_etcd.registry.registration import RegistrationState
@@ -136,8 +136,9 @@ async def test_lease_grant_key_with_lease_revoke_and_key_gone(styled: Styled, pr
 
 @ensureDeferred
 async def test_config_set_get_watch_change_and_event_with_old_and_new_value(styled: Styled) -> None:
-    assert (await styled.ask(EtcdConfigSetReq("app/db", "one"))).success
-    assert await styled.ask(EtcdConfigLoadReq("app/db")) == EtcdConfigLoadResp(b"one")
+    first = await styled.ask(EtcdConfigSetReq("app/db", "one"))
+    assert first.success
+    assert await styled.ask(EtcdConfigLoadReq("app/db")) == EtcdConfigLoadResp(b"one", first.revision)
     watch = await styled.ask(EtcdConfigWatchReq("app/db"))
     assert watch.config_value == b"one"
     changed = await styled.ask(EtcdConfigSetReq("app/db", "two"))

@@ -12,9 +12,16 @@ from tests.guards import LoggedErrors
 from tests.messaging.common import Ask
 from tests.services.world import MakeWorld, World, a_turn, fails
 from tests.wire import Event, soon
-from twisted_etcd.config.configuration import ChangeType
+from twisted_etcd.config.changes import ChangeType
 from twisted_etcd.embedded.process import EmbeddedEtcd
-from twisted_etcd.errors import EmptyKey, InvalidSettings, ServiceStopped, ServiceUnavailable, UnhandledMessage
+from twisted_etcd.errors import (
+    Conflict,
+    EmptyKey,
+    InvalidSettings,
+    ServiceStopped,
+    ServiceUnavailable,
+    UnhandledMessage,
+)
 from twisted_etcd.messaging.lifecycle import State
 from twisted_etcd.messaging.service import MessageService
 from twisted_etcd.registry.instance import Instance
@@ -58,6 +65,29 @@ async def test_what_cannot_be_called_or_call_is_named(world: World) -> None:
 
 
 # --- every method ---------------------------------------------------------------------------------------------------
+
+
+@ensureDeferred
+async def test_configuration_by_revision_and_its_history(api: EtcdApi) -> None:
+    first = await soon(api.set_config("app/db", "one", if_revision=0))
+    await soon(api.set_config("app/db", "two", if_revision=first))
+    conflict = await fails(Conflict, api.set_config("app/db", "three", if_revision=first))
+    assert (conflict.key, conflict.wanted, conflict.revision > first) == ("app/db", first, True)
+    history = await soon(api.config_history("app/db"))
+    assert [entry.value for entry in history.entries] == [b"two", b"one"]
+
+
+@ensureDeferred
+async def test_all_configuration_below_a_path_is_followed(api: EtcdApi, world: World) -> None:
+    await soon(api.set_config("app/db", "1"))
+    changes = Changes()
+    watch = await soon(api.watch_config("app", changes, prefix=True, quiet_min=0.01))
+    assert (watch.value, watch.values) == (None, {"app/db": b"1"})
+    await soon(api.set_config("app/cache", "2"))
+    await soon(api.delete(world.config_key("app/db")))
+    await changes.values(2)
+    assert watch.values == {"app/cache": b"2"}
+    await soon(watch.stop())
 
 
 @ensureDeferred

@@ -7,12 +7,14 @@ from pytest_twisted import ensureDeferred
 
 from tests.services.world import Caller, MakeWorld, World, fails
 from tests.wire import soon
-from twisted_etcd.config.configuration import ChangeType
+from twisted_etcd.config.changes import ChangeType
+from twisted_etcd.config.history import Older
 from twisted_etcd.errors import InvalidSettings, Unavailable
 from twisted_etcd.messaging.messages import Request
 from twisted_etcd.services.messages import (
     ETCD_SERVICE,
     EtcdConfigChangedMsg,
+    EtcdConfigHistoryReq,
     EtcdConfigLoadReq,
     EtcdConfigSetReq,
     EtcdConfigWatchReq,
@@ -75,6 +77,59 @@ async def test_no_change_is_lost_and_each_goes_on_where_the_last_one_ended(world
     changes = [await world.caller.next(EtcdConfigChangedMsg) for _ in range(100)]
     assert [change.new_value for change in changes] == [str(number).encode() for number in range(100)]
     assert [change.old_value for change in changes] == [None, *(change.new_value for change in changes[:-1])]
+
+
+@ensureDeferred
+async def test_a_value_is_set_only_where_it_is_what_it_is_taken_for(world: World) -> None:
+    first = await world.caller.ask(EtcdConfigSetReq("app", "1", if_revision=0))
+    assert first.success
+    refused = await world.caller.ask(EtcdConfigSetReq("app", "2", if_revision=0))
+    assert (refused.success, refused.revision) == (False, first.revision)
+    loaded = await world.caller.ask(EtcdConfigLoadReq("app"))
+    assert (loaded.config_value, loaded.mod_revision) == (b"1", first.revision)
+    assert (await world.caller.ask(EtcdConfigSetReq("app", "2", if_revision=loaded.mod_revision))).success
+    gone = await world.caller.ask(EtcdConfigSetReq("none", "1", if_revision=5))
+    assert (gone.success, gone.revision) == (False, 0)
+
+
+@ensureDeferred
+async def test_all_below_a_path_is_followed_by_one_watch(world: World) -> None:
+    await world.caller.ask(EtcdConfigSetReq("app/db", "1"))
+    watch = await world.caller.ask(EtcdConfigWatchReq("app/", prefix=True))
+    assert (watch.config_value, watch.config_values) == (None, {"app/db": b"1"})
+    everything = await world.caller.ask(EtcdConfigWatchReq("", prefix=True))
+    assert everything.config_values == {"app/db": b"1"}
+    await world.caller.ask(EtcdUnwatchReq(everything.watch_id))
+    for key in ("app", "apple", "app/db", "app/x/y"):
+        await world.caller.ask(EtcdConfigSetReq(key, "2"))
+    changes = [await world.caller.next(EtcdConfigChangedMsg) for _ in range(2)]
+    assert [(change.key, change.old_value) for change in changes] == [("app/db", b"1"), ("app/x/y", None)]
+
+
+@ensureDeferred
+async def test_changes_are_told_together_when_it_is_quiet(world: World) -> None:
+    watch = await world.caller.ask(EtcdConfigWatchReq("app", quiet_min=0.05))
+    assert watch.mod_revision == 0
+    for number in range(20):
+        await world.client.put(world.config_key("app"), str(number))
+    change = await world.caller.next(EtcdConfigChangedMsg, lambda each: each.new_value == b"19")
+    assert change.change_type in {ChangeType.CREATED, ChangeType.MODIFIED}
+    assert len(world.caller.got) < 5
+    error = await fails(InvalidSettings, world.caller.call(ETCD_SERVICE, EtcdConfigWatchReq("app", quiet_min=-1)))
+    assert str(error).startswith("quiet_min must be at least 0 seconds")
+    await world.caller.ask(EtcdConfigSetReq("app", "not told any more"))
+    await world.caller.ask(EtcdUnwatchReq(watch.watch_id))
+
+
+@ensureDeferred
+async def test_the_history_of_a_value(world: World) -> None:
+    for value in ("1", "2"):
+        await world.caller.ask(EtcdConfigSetReq("app", value))
+    history = await world.caller.ask(EtcdConfigHistoryReq("app", limit=1))
+    assert [(entry.change_type, entry.value) for entry in history.entries] == [(ChangeType.MODIFIED, b"2")]
+    assert history.older is Older.MORE
+    history = await world.caller.ask(EtcdConfigHistoryReq("app"))
+    assert [entry.value for entry in history.entries] == [b"2", b"1"]
 
 
 @ensureDeferred

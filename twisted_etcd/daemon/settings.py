@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from twisted_etcd.config.configuration import checked_key
+from twisted_etcd.config.paths import checked_key
 from twisted_etcd.daemon.health_settings import CheckSettings, check_settings
 from twisted_etcd.daemon.render_settings import render_settings
 from twisted_etcd.discreet import Discreet

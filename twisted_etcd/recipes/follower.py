@@ -88,6 +88,7 @@ class RangeFollower:
         #: Between watches that etcd ended.
         self._between = Backoff(random)
         self._current: dict[bytes, KeyValue] = {}
+        self._revision = self._cluster_id = 0
         self._loaded: Moment[None] = Moment()
         #: How the next attempt to read it for the first time comes out.
         self._reading: Moment[None] = Moment()
@@ -151,6 +152,16 @@ class RangeFollower:
         one goes on trying after that.
         """
         return self._reading.wait()
+
+    @property
+    def revision(self) -> int:
+        """Etcd's revision that :attr:`current` is of; 0 before it was read."""
+        return self._revision
+
+    @property
+    def cluster_id(self) -> int:
+        """The cluster that it was last read from; 0 before it was read."""
+        return self._cluster_id
 
     @property
     def ended(self) -> Deferred[None]:
@@ -231,6 +242,7 @@ class RangeFollower:
                 await deferLater(self._clock, self._backoff.next())
                 continue
             self._backoff.reset()
+            self._revision, self._cluster_id = response.header.revision, response.header.cluster_id
             self._replace({kv.key: kv for kv in response.kvs}, response.header.revision)
             return response.header.revision
 
@@ -285,6 +297,7 @@ class RangeFollower:
                 if new is not None:
                     self._current[new.key] = new
                 changes.append(Change(event.kv.key, old, new, event.kv.mod_revision))
+            self._revision = max(revision, batch.revision)
             self._tell(tuple(changes))
 
     def _tell(self, changes: tuple[Change, ...]) -> None:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_etcd.errors import ServiceUnavailable
+from twisted_etcd.errors import Conflict, ServiceUnavailable
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.messaging.lifecycle import State
 from twisted_etcd.messaging.node import Node
@@ -31,14 +31,21 @@ class ConfigWatch(MessageService):
 
     :param callback: told each change, one after the other: while it waits, the next change waits too.
     :param owner: whose watch it is: it ends with that service; None for one that nobody else ends.
-    :ivar value: what it was when the watch began, and then what the last change made it; None where it is not set.
+    :param of_path: whether it is of all that is below a path.
+    :ivar value: what it was when the watch began, and then what the last change made it; None where it is not set, and
+        for a path.
+    :ivar values: for a path, what is below it, by keys, likewise.
     """
 
     _log = Logger()
 
-    def __init__(self, name: str, callback: ConfigCallback, owner: ServiceHandle | None = None) -> None:
+    def __init__(
+        self, name: str, callback: ConfigCallback, owner: ServiceHandle | None = None, *, of_path: bool = False
+    ) -> None:
         super().__init__(name)
+        self._is_of_path = of_path
         self.value: bytes | None = None
+        self.values: dict[str, bytes] = {}
         self._callback = callback
         self._owner = owner
         self._owner_stopped: Deferred[None] | None = None
@@ -71,7 +78,12 @@ class ConfigWatch(MessageService):
     @handles(m.EtcdConfigChangedMsg)
     def on_changed(self, message: m.EtcdConfigChangedMsg) -> Deferred[None]:
         """Hand a change on; what the callback raises is logged by the node."""
-        self.value = message.new_value
+        if self._is_of_path:
+            self.values.pop(message.key, None)
+            if message.new_value is not None:
+                self.values[message.key] = message.new_value
+        else:
+            self.value = message.new_value
         return self._turns.run(self._callback, message).addCallback(lambda _: None)
 
     @handles(m.EtcdWatchEndedMsg)
@@ -129,48 +141,81 @@ class EtcdApi:
         request = m.EtcdConfigLoadReq(key)
         return self._caller.call(self._target, request).addCallback(lambda answer: answer.config_value)
 
-    def set_config(self, key: str, value: str | bytes) -> Deferred[int]:
-        """Set a configuration value; fires with etcd's revision of the change."""
-        request = m.EtcdConfigSetReq(key, value)
-        return self._caller.call(self._target, request).addCallback(lambda answer: answer.revision)
+    def set_config(self, key: str, value: str | bytes, *, if_revision: int | None = None) -> Deferred[int]:
+        """
+        Set a configuration value; fires with etcd's revision of the change.
 
-    def watch_config(self, key: str, callback: ConfigCallback, *, patient: bool = False) -> Deferred[ConfigWatch]:
+        :param if_revision: only where its last change has this revision; 0: where it is not set.
+        :raises Conflict: it was not set, because of that.
+        """
+
+        def revision(answer: m.EtcdConfigSetResp) -> int:
+            if answer.success or if_revision is None:
+                return answer.revision
+            raise Conflict(key.strip("/"), if_revision, answer.revision)
+
+        return self._caller.call(self._target, m.EtcdConfigSetReq(key, value, if_revision)).addCallback(revision)
+
+    def config_history(self, key: str, *, limit: int = 0) -> Deferred[m.EtcdConfigHistoryResp]:
+        """
+        What happened to a configuration value, the newest first, back to where etcd's history has been compacted.
+
+        :param limit: how many changes at the most; 0 for all.
+        """
+        return self._caller.call(self._target, m.EtcdConfigHistoryReq(key, limit))
+
+    def watch_config(
+        self,
+        key: str,
+        callback: ConfigCallback,
+        *,
+        patient: bool = False,
+        prefix: bool = False,
+        quiet_min: float = 0.0,
+        quiet_max: float | None = None,
+    ) -> Deferred[ConfigWatch]:
         """
         Follow a configuration value.
 
         :param callback: told each change, with the old and the new value.
         :param patient: while etcd is away, wait for it, however long that takes; without it, the Deferred fails.
-        :return: fires when it is followed: ``watch.value`` is what it is, now and after each change; ``watch.stop()``
-            ends it, and ``watch.ended`` tells when that, or anything else, has happened.
+        :param prefix: follow all that is below the path ``key``, which may be empty.
+        :param quiet_min: seconds without a further change after which changes are told, several of one key as one; 0 to
+            tell each at once.
+        :param quiet_max: seconds after the first change after which they are told in any case; four times as long where
+            it is None.
+        :return: fires when it is followed: ``watch.value`` is what it is, now and after each change, and for a path
+            ``watch.values`` what is below it, by keys; ``watch.stop()`` ends it, and ``watch.ended`` tells when that,
+            or anything else, has happened.
         :raises ServiceUnavailable: the caller is not running.
         :raises TypeError: for a callback that cannot be called.
         """
         if not callable(callback):
             msg = f"callback must be a function that takes an EtcdConfigChangedMsg, not {type(callback).__name__}"
             raise TypeError(msg)
-        return Deferred.fromCoroutine(self._watch_config(key, callback, patient=patient))
+        request = m.EtcdConfigWatchReq(key, patient=patient, prefix=prefix, quiet_min=quiet_min, quiet_max=quiet_max)
+        return Deferred.fromCoroutine(self._watch_config(request, callback))
 
-    async def _watch_config(self, key: str, callback: ConfigCallback, *, patient: bool) -> ConfigWatch:
-        caller = self._caller
+    async def _watch_config(self, request: m.EtcdConfigWatchReq, callback: ConfigCallback) -> ConfigWatch:
+        key, caller = request.config_key, self._caller
         if caller.node_exchange is None:
             msg = f"{caller!r} is not running, so it can follow nothing: start it first"
             raise ServiceUnavailable(msg)
         node = caller if isinstance(caller, Node) else cast("Node", caller.parent)
         names = (f"watch-{number}-of-config-{key}" for number in itertools.count(1))
         name = next(name for name in names if name not in node.namedServices)
-        watch = ConfigWatch(name, callback, caller.own_handle)
+        watch = ConfigWatch(name, callback, caller.own_handle, of_path=request.prefix)
         watch.setServiceParent(node)
         try:
             if watch.state is State.CREATED:
                 # The node is starting, and its turn comes after the service that waits for it here, in on_start.
                 watch.startService()
             await watch.when_started()
-            request = m.EtcdConfigWatchReq(key, patient=patient)
-            answer = await watch.call(self._target, request, math.inf if patient else None)
+            answer = await watch.call(self._target, request, math.inf if request.patient else None)
         except Exception:
             await watch.stop()
             raise
-        watch.value = answer.config_value
+        watch.value, watch.values = answer.config_value, answer.config_values
         return watch
 
     def register_service(

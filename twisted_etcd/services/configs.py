@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from twisted_etcd.config.configuration import ConfigChange, Configuration
+from twisted_etcd.config.changes import ConfigChange
+from twisted_etcd.config.configuration import Configuration
+from twisted_etcd.errors import Conflict
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.services.messages import (
     EtcdConfigChangedMsg,
+    EtcdConfigHistoryReq,
+    EtcdConfigHistoryResp,
     EtcdConfigLoadReq,
     EtcdConfigLoadResp,
     EtcdConfigSetReq,
@@ -25,12 +29,23 @@ class Configs:
 
     async def load(self, message: EtcdConfigLoadReq) -> EtcdConfigLoadResp:
         """The value now."""
-        return EtcdConfigLoadResp(await self._configuration.load(message.config_key))
+        entry = await self._configuration.read(message.config_key)
+        return EtcdConfigLoadResp(None) if entry is None else EtcdConfigLoadResp(entry.value, entry.revision)
 
     async def set(self, message: EtcdConfigSetReq) -> EtcdConfigSetResp:
-        """Set the value."""
-        revision = await self._configuration.set(message.config_key, message.config_value)
+        """Set the value, where it is what the message takes it for."""
+        try:
+            revision = await self._configuration.set(
+                message.config_key, message.config_value, if_revision=message.if_revision
+            )
+        except Conflict as conflict:
+            return EtcdConfigSetResp(success=False, revision=conflict.revision)
         return EtcdConfigSetResp(success=True, revision=revision)
+
+    async def history(self, message: EtcdConfigHistoryReq) -> EtcdConfigHistoryResp:
+        """What happened to the value."""
+        history = await self._configuration.history(message.config_key, limit=message.limit)
+        return EtcdConfigHistoryResp(history.entries, history.older)
 
     async def watch(self, message: EtcdConfigWatchReq, subscriber: ServiceHandle) -> EtcdConfigWatchResp:
         """The value now, and its changes for a subscriber."""
@@ -47,6 +62,18 @@ class Configs:
                 )
             )
 
-        follower = self._configuration.follow(message.config_key, tell, patient=message.patient)
+        follower = self._configuration.follow(
+            message.config_key,
+            tell,
+            prefix=message.prefix,
+            quiet_min=message.quiet_min,
+            quiet_max=message.quiet_max,
+            patient=message.patient,
+        )
         await self._subscriptions.begin(subscription, follower, follower.start)
-        return EtcdConfigWatchResp(subscription.id, follower.value)
+        if message.prefix:
+            return EtcdConfigWatchResp(subscription.id, None, config_values=follower.values)
+        entry = follower.entry
+        if entry is None:
+            return EtcdConfigWatchResp(subscription.id, None)
+        return EtcdConfigWatchResp(subscription.id, entry.value, entry.revision)

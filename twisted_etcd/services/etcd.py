@@ -12,7 +12,8 @@ from twisted.python.failure import Failure
 
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.kv import is_time
-from twisted_etcd.config.configuration import CONFIG_PREFIX, Configuration
+from twisted_etcd.config.configuration import Configuration
+from twisted_etcd.config.paths import CONFIG_PREFIX
 from twisted_etcd.errors import InvalidSettings, ServiceNotFound
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.messaging.delivery import Delivery
@@ -228,6 +229,11 @@ class EtcdService(MessageService):
     async def on_config_set(self, message: m.EtcdConfigSetReq) -> m.EtcdConfigSetResp:
         """See the message."""
         return await self._configs.set(message)
+
+    @handles(m.EtcdConfigHistoryReq)
+    async def on_config_history(self, message: m.EtcdConfigHistoryReq) -> m.EtcdConfigHistoryResp:
+        """See the message."""
+        return await self._configs.history(message)
 
     @handles(m.EtcdConfigWatchReq)
     async def on_config_watch(self, message: m.EtcdConfigWatchReq, delivery: Delivery) -> m.EtcdConfigWatchResp:

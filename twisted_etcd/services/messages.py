@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
-from twisted_etcd.config.configuration import ChangeType
+from twisted_etcd.config.changes import ChangeType
+from twisted_etcd.config.history import ConfigHistoryEntry, Older
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.messaging.messages import Message, Request
 from twisted_etcd.registry.filter import CALLABLE
@@ -283,9 +284,11 @@ class EtcdConfigLoadResp(Message, frozen=True):
     Answers :class:`EtcdConfigLoadReq`.
 
     :ivar config_value: None where it is not set.
+    :ivar mod_revision: the revision of its last change; 0 where it is not set.
     """
 
     config_value: bytes | None
+    mod_revision: int = 0
 
 
 class EtcdConfigLoadReq(Request[EtcdConfigLoadResp], frozen=True):
@@ -295,17 +298,50 @@ class EtcdConfigLoadReq(Request[EtcdConfigLoadResp], frozen=True):
 
 
 class EtcdConfigSetResp(Message, frozen=True):
-    """Answers :class:`EtcdConfigSetReq`."""
+    """
+    Answers :class:`EtcdConfigSetReq`.
+
+    :ivar success: it was set. It was not where its last change does not have the revision that the request wants.
+    :ivar revision: etcd's revision of the change; where it was not set, that of the last change there was, 0 for none.
+    """
 
     success: bool
     revision: int
 
 
 class EtcdConfigSetReq(Request[EtcdConfigSetResp], frozen=True):
-    """Set a configuration value."""
+    """
+    Set a configuration value.
+
+    :ivar if_revision: only where its last change has this revision; 0: where it is not set.
+    """
 
     config_key: str
     config_value: Text
+    if_revision: int | None = None
+
+
+class EtcdConfigHistoryResp(Message, frozen=True):
+    """
+    Answers :class:`EtcdConfigHistoryReq`.
+
+    :ivar entries: the newest first, each with its revision, value and kind.
+    :ivar older: what there is before them: nothing, what etcd has compacted, or more than was asked for.
+    """
+
+    entries: tuple[ConfigHistoryEntry, ...]
+    older: Older
+
+
+class EtcdConfigHistoryReq(Request[EtcdConfigHistoryResp], frozen=True):
+    """
+    Say what happened to a configuration value, back to where etcd's history has been compacted.
+
+    :ivar limit: how many changes at the most; 0 for all.
+    """
+
+    config_key: str
+    limit: int = 0
 
 
 class EtcdConfigChangedMsg(Message, frozen=True, kw_only=True):
@@ -328,11 +364,15 @@ class EtcdConfigWatchResp(Message, frozen=True):
     """
     Answers :class:`EtcdConfigWatchReq`.
 
-    :ivar config_value: what it is now; None where it is not set.
+    :ivar config_value: what it is now; None where it is not set, and for a path.
+    :ivar mod_revision: the revision of its last change; 0 where it is not set.
+    :ivar config_values: for a path, what is below it, by keys.
     """
 
     watch_id: int
     config_value: bytes | None
+    mod_revision: int = 0
+    config_values: dict[str, bytes] = msgspec.field(default_factory=dict)
 
 
 class EtcdConfigWatchReq(Request[EtcdConfigWatchResp], frozen=True):
@@ -340,11 +380,19 @@ class EtcdConfigWatchReq(Request[EtcdConfigWatchResp], frozen=True):
     Follow a configuration value: :class:`EtcdConfigChangedMsg` goes to the subscriber, the sender unless given.
 
     :ivar patient: while etcd is away, wait for it; without it, the call fails. Call with a timeout that is long enough.
+    :ivar prefix: follow all that is below the path ``config_key``, which may be empty.
+    :ivar quiet_min: seconds without a further change after which changes are told, several of one key as one; 0 to tell
+        each at once.
+    :ivar quiet_max: seconds after the first change after which they are told in any case; four times as long unless
+        given.
     """
 
     config_key: str
     subscriber: Subscriber = None
     patient: bool = False
+    prefix: bool = False
+    quiet_min: float = 0.0
+    quiet_max: float | None = None
 
 
 # --- services -------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import ClassVar
 import msgspec
 
 from twisted_etcd.client.client import EtcdClient
-from twisted_etcd.config.configuration import CONFIG_PREFIX
+from twisted_etcd.config.paths import CONFIG_PREFIX
 from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.endpoints import Endpoint, parse_endpoints
