@@ -1,0 +1,55 @@
+"""Endpoints of a test's own, with an etcd behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
+
+from twisted_etcd.client.client import EtcdClient
+from twisted_etcd.embedded.process import EmbeddedEtcd
+from twisted_etcd.endpoints.strings import Strings
+from twisted_etcd.registry.registry import Registry
+
+#: Makes a client of an etcd at that URL.
+MakeClient = Callable[[str], EtcdClient]
+
+
+@pytest.fixture
+def make_client() -> Iterator[MakeClient]:
+    """Clients that are stopped at the end."""
+    clients: list[EtcdClient] = []
+
+    def make(endpoint: str) -> EtcdClient:
+        client = EtcdClient(cast("Any", reactor), endpoint)
+        clients.append(client)
+        return client
+
+    yield make
+    pytest_twisted.blockon(gatherResults([client.stopService() for client in clients]))
+
+
+@pytest.fixture
+def client(etcd_server: EmbeddedEtcd, make_client: MakeClient) -> EtcdClient:
+    return make_client(etcd_server.endpoint)
+
+
+@pytest.fixture
+def registry(client: EtcdClient, prefix: str) -> Registry:
+    """A registry of the test's own."""
+    return Registry(client, cast("Any", reactor), prefix)
+
+
+@pytest.fixture
+def strings() -> Strings:
+    """As in a process of its own, without anything in the environment."""
+    return Strings({})
+
+
+def escaped(text: str) -> str:
+    """It within an endpoint string."""
+    return text.replace(":", "\\:")
