@@ -122,7 +122,7 @@ class EtcdServerEndpoint:
         self.lender: Lender = _Own(registry) if isinstance(registry, Registry) else registry
         self.drain = drain
         self.random = random
-        self._endpoint = endpoint
+        self.endpoint = endpoint
 
     def __repr__(self) -> str:
         return f"<EtcdServerEndpoint of {self.wanted.name}>"
@@ -137,7 +137,7 @@ class EtcdServerEndpoint:
         return Deferred.fromCoroutine(self._listen(protocolFactory))
 
     async def _listen(self, factory: IProtocolFactory) -> IListeningPort:
-        listening = await self._endpoint.listen(factory)
+        listening = await self.endpoint.listen(factory)
         port = RegisteredPort(self, listening)
         try:
             port.register()
