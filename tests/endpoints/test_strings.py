@@ -101,12 +101,12 @@ def test_a_server_that_says_little_has_the_defaults() -> None:
         ),
         (r"etcd:name=a:tcp6\:8080\:interface=\\\:\\\:1", TCP6ServerEndpoint, {"port": 8080, "interface": "::1"}),
         # What is called as one of ours must be quoted to be the endpoint's.
-        (r"etcd:name=a:unix\:address=/tmp/b:address=h\:1", UNIXServerEndpoint, {"address": "/tmp/b"}),  # noqa: S108
+        (r"etcd:name=a:unix\:address=/run/b:address=h\:1", UNIXServerEndpoint, {"address": "/run/b"}),
         # Colons in a plain one, behind its kind, are its own.
-        (r"etcd:name=a:unix:/tmp/a\:b:mode=600", UNIXServerEndpoint, {"address": "/tmp/a:b", "mode": 0o600}),
-        (r"etcd:name=a:unix:/tmp/a\=b", UNIXServerEndpoint, {"address": "/tmp/a=b"}),
-        (r"etcd:name=a:unix:/tmp/a\\b", UNIXServerEndpoint, {"address": "/tmp/a\\b"}),
-        (r"etcd:name=a:unix\:/tmp/a\\\:b", UNIXServerEndpoint, {"address": "/tmp/a:b"}),
+        (r"etcd:name=a:unix:/run/a\:b:mode=600", UNIXServerEndpoint, {"address": "/run/a:b", "mode": 0o600}),
+        (r"etcd:name=a:unix:/run/a\=b", UNIXServerEndpoint, {"address": "/run/a=b"}),
+        (r"etcd:name=a:unix:/run/a\\b", UNIXServerEndpoint, {"address": "/run/a\\b"}),
+        (r"etcd:name=a:unix\:/run/a\\\:b", UNIXServerEndpoint, {"address": "/run/a:b"}),
     ],
 )
 def test_the_endpoint_in_it_is_the_one_that_is_written(string: str, kind: type, settings: Mapping[str, Any]) -> None:
@@ -238,7 +238,7 @@ def test_an_address_is_a_host_or_a_host_with_a_port(address: str, host: str, por
 def test_a_client_has_what_its_string_says() -> None:
     endpoint = client(r"etcd:shop:choice=Round-Robin:key=user-7:tags=a,b:timeout=2.5:wait=3:idle=0")
     verifyObject(IStreamClientEndpoint, endpoint)
-    assert (endpoint.service, endpoint.key, endpoint.tags) == ("shop", "user-7", {"a", "b"})
+    assert (endpoint.service, endpoint.key, set(endpoint.tags)) == ("shop", "user-7", {"a", "b"})
     assert (endpoint.timeout, endpoint.wait, endpoint.idle) == (2.5, 3.0, 0.0)
     assert isinstance(endpoint.choice, RoundRobin)
     assert endpoint.secure is None

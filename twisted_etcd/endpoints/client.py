@@ -111,6 +111,7 @@ class EtcdClientEndpoint:
         :return: fires with the factory's protocol.
         :raises NoInstance: there is none that could be tried; it says why.
         :raises ConnectFailed: none could be connected to; it names each that was tried, and what went wrong there.
+            Where the factory itself fails, it is with the factory's error.
         """
         return Deferred.fromCoroutine(_Call(self, protocolFactory).connect())
 
@@ -242,15 +243,18 @@ class _Call:
         endpoint = self._endpoint
         address = instance.endpoint
         limit = self._left if candidates == 1 else min(_ATTEMPT_TIMEOUT, self._left / candidates)
+        connecting = Connecting(self._factory, secure=endpoint.secure is not None, lost=self._release)
         try:
-            connecting = Connecting(self._factory, secure=endpoint.secure is not None, lost=self._release)
             connected = connecting.connect(endpoint.endpoint_of(instance, limit))
             protocol = await connected.addTimeout(limit, cast("Any", self._clock))
         except CancelledError:
             raise
         except TooLate:
             self._tried[address] = f"no connection in {limit:.3g} s"
-        except Exception as error:  # noqa: BLE001 - whatever a transport, or somebody's factory, has to say
+        except Exception as error:
+            if connecting.factory_fails:
+                # It would with each instance, and none of them is to blame.
+                raise
             self._tried[address] = in_words(error)
         else:
             endpoint.avoided.succeeded(address)

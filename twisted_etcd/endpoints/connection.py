@@ -33,6 +33,7 @@ class Connecting:
 
     :param secure: whether TLS is spoken.
     :param lost: called once a connection that came about has gone.
+    :ivar factory_fails: whether it is the factory that failed, and not the connection.
     """
 
     def __init__(self, factory: IProtocolFactory, *, secure: bool, lost: Callable[[], None]) -> None:
@@ -42,6 +43,8 @@ class Connecting:
         self._connected: Deferred[IProtocol] = Deferred(self._given_up)
         self._attempt: Deferred[Any] | None = None
         self._line: _Line | None = None
+        self._is_given_up = False
+        self.factory_fails = False
 
     def connect(self, endpoint: IStreamClientEndpoint) -> Deferred[IProtocol]:
         """
@@ -54,6 +57,8 @@ class Connecting:
         return self._connected
 
     def _given_up(self, _: Deferred[IProtocol]) -> None:
+        # It fails as cancelled, and not with what the attempt says to that.
+        self._is_given_up = True
         if self._line is not None:
             self._line.transport.abortConnection()
         elif self._attempt is not None:
@@ -61,7 +66,7 @@ class Connecting:
 
     def failed(self, failure: Failure) -> None:
         """It will not come about."""
-        if not self._connected.called:
+        if not self.is_over:
             self._connected.errback(failure)
 
     def came_about(self, protocol: IProtocol) -> None:
@@ -71,11 +76,20 @@ class Connecting:
     @property
     def is_over(self) -> bool:
         """Whether it has come about, or failed, or was given up."""
-        return self._connected.called
+        return self._connected.called or self._is_given_up
 
-    def new_protocol(self, address: IAddress) -> IProtocol | None:
-        """The factory's protocol for it."""
-        return self._factory.buildProtocol(address)
+    def new_protocol(self, address: IAddress) -> IProtocol:
+        """
+        The factory's protocol for it.
+
+        :raises NoProtocol: it has none.
+        """
+        self.factory_fails = True
+        protocol = self._factory.buildProtocol(address)
+        if protocol is None:
+            raise NoProtocol
+        self.factory_fails = False
+        return protocol
 
     def lost(self) -> None:
         """What had come about has gone."""
@@ -92,18 +106,15 @@ class Connecting:
         self._factory.doStop()
 
     def buildProtocol(self, addr: IAddress) -> IProtocol | None:
-        """What stands between the transport and the factory's protocol; None where the factory has none."""
+        """What stands between the transport and the factory's protocol."""
         if self._secure:
             self._line = _Line(self, addr, None)
             return self._line
-        protocol = self.new_protocol(addr)
-        if protocol is None:
-            return None
-        self._line = _Line(self, addr, protocol)
+        self._line = _Line(self, addr, self.new_protocol(addr))
         return self._line
 
 
-@implementer(IProtocol, IHandshakeListener, ILoggingContext)
+@implementer(IProtocol, ILoggingContext)
 class _Line:
     """
     Stands between the transport and the protocol of somebody's own.
@@ -119,8 +130,11 @@ class _Line:
         self._protocol = protocol
         self._waits = protocol is None
         self._is_made = False
+        # Nothing more than is needed: of two of these, Twisted's own wrapper keeps the last one.
         if IHalfCloseableProtocol.providedBy(protocol):
             alsoProvides(self, IHalfCloseableProtocol)
+        if self._waits or IHandshakeListener.providedBy(protocol):
+            alsoProvides(self, IHandshakeListener)
 
     def logPrefix(self) -> str:
         context = ILoggingContext(self._protocol or self, None)
@@ -143,14 +157,11 @@ class _Line:
 
     def _new_protocol(self) -> IProtocol | None:
         try:
-            protocol = self._connecting.new_protocol(self._address)
-            if protocol is None:
-                raise NoProtocol  # noqa: TRY301 - as Twisted's own endpoints have it
+            return self._connecting.new_protocol(self._address)
         except Exception:  # noqa: BLE001 - the factory is somebody else's
             self._connecting.failed(Failure())
             self.transport.abortConnection()
             return None
-        return protocol
 
     def _make(self, protocol: IProtocol) -> None:
         if self._connecting.is_over:
@@ -178,7 +189,6 @@ class _Line:
         if not self._is_made:
             self._connecting.failed(reason)
             return
-        try:
-            cast("IProtocol", self._protocol).connectionLost(reason)
-        finally:
-            self._connecting.lost()
+        # First: the protocol may well connect anew at once.
+        self._connecting.lost()
+        cast("IProtocol", self._protocol).connectionLost(reason)

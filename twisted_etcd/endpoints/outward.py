@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IHostResolution, IReactorPluggableNameResolver, IResolutionReceiver
@@ -31,7 +32,12 @@ def is_specific(host: str) -> bool:
     return bool(host) and not ipaddress.ip_address(host.partition("%")[0]).is_unspecified
 
 
-async def outward_address(reactor: object, etcd: Iterable[Endpoint], families: tuple[int, ...]) -> str:
+async def outward_address(
+    reactor: object,
+    etcd: Iterable[Endpoint],
+    families: tuple[int, ...],
+    local_towards: Callable[[str, int], str | None] | None = None,
+) -> str:
     """
     The address by which this machine speaks with etcd. That sends nothing, and etcd may be away.
 
@@ -39,6 +45,7 @@ async def outward_address(reactor: object, etcd: Iterable[Endpoint], families: t
 
     :param reactor: resolves names.
     :param families: ``AF_INET``, ``AF_INET6``, the better one first.
+    :param local_towards: the local address of packets to an address and port; the machine is asked unless given.
     :raises InvalidSettings: where there is none of these families.
     :raises Unavailable: where no name is known, or no network is there yet; that may change.
     """
@@ -47,7 +54,7 @@ async def outward_address(reactor: object, etcd: Iterable[Endpoint], families: t
     for endpoint in etcd:
         for address in await _addresses(reactor, endpoint.host):
             known = True
-            local = _towards(address, endpoint.port)
+            local = (local_towards or _local_towards)(address, endpoint.port)
             if local is not None:
                 found.append(local)
     for family in families:
@@ -65,28 +72,22 @@ async def outward_address(reactor: object, etcd: Iterable[Endpoint], families: t
     raise Unavailable(msg)
 
 
-def _towards(address: IPv4Address | IPv6Address, port: int) -> str | None:
+def _local_towards(address: str, port: int) -> str | None:
     """The local address of packets to that one; None where no network leads there."""
-    family = socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as datagrams:
             # Only chooses the way: nothing is sent.
-            datagrams.connect((address.host, port))
+            datagrams.connect((address, port))
             local = str(datagrams.getsockname()[0])
     except OSError:
         return None
     return local if is_specific(local) else None
 
 
-async def _addresses(reactor: object, host: str) -> list[IPv4Address | IPv6Address]:
-    try:
-        version = ipaddress.ip_address(host.partition("%")[0]).version
-    except ValueError:
-        return await _resolved(reactor, host)
-    return [IPv4Address("TCP", host, 0) if version == 4 else IPv6Address("TCP", host, 0)]  # noqa: PLR2004 - of IP
-
-
-async def _resolved(reactor: object, host: str) -> list[IPv4Address | IPv6Address]:
+async def _addresses(reactor: object, host: str) -> list[str]:
+    if isIPAddress(host) or isIPv6Address(host):
+        return [host]
     receiver = _Receiver()
     resolver = cast("IReactorPluggableNameResolver", reactor).nameResolver
     resolver.resolveHostName(cast("Any", receiver), host, 0, [IPv4Address, IPv6Address], "TCP")
@@ -98,15 +99,16 @@ class _Receiver:
     """Collects the addresses of a name."""
 
     def __init__(self) -> None:
-        self.complete: Deferred[list[IPv4Address | IPv6Address]] = Deferred(lambda _: None)
-        self._found: list[IPv4Address | IPv6Address] = []
+        # Who waits for it may give it up; it comes to its end all the same.
+        self.complete: Deferred[list[str]] = Deferred()
+        self._found: list[str] = []
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:  # noqa: N803 - as Twisted has it
         """Nothing to note: it cannot be cancelled in Twisted's own resolver."""
 
     def addressResolved(self, address: IAddress) -> None:
         if isinstance(address, IPv4Address | IPv6Address):
-            self._found.append(address)
+            self._found.append(address.host)
 
     def resolutionComplete(self) -> None:
         if not self.complete.called:
