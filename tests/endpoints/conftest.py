@@ -48,8 +48,3 @@ def registry(client: EtcdClient, prefix: str) -> Registry:
 def strings() -> Strings:
     """As in a process of its own, without anything in the environment."""
     return Strings({})
-
-
-def escaped(text: str) -> str:
-    """It within an endpoint string."""
-    return text.replace(":", "\\:")

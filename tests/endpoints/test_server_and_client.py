@@ -6,9 +6,8 @@ from typing import Any, cast
 
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
-from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.endpoints import clientFromString, quoteStringArgument, serverFromString
 
-from tests.endpoints.conftest import escaped
 from tests.endpoints.peers import Greeters, Peers
 from tests.said import Said
 from tests.wire import soon
@@ -19,7 +18,7 @@ from twisted_etcd.endpoints.strings import Strings
 
 def where(etcd: EmbeddedEtcd, prefix: str) -> str:
     """The arguments that say which etcd."""
-    return f"endpoints={escaped(etcd.endpoint)}:prefix={escaped(prefix)}"
+    return f"endpoints={quoteStringArgument(etcd.endpoint)}:prefix={quoteStringArgument(prefix)}"
 
 
 @ensureDeferred
