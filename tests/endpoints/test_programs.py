@@ -49,13 +49,13 @@ class Stage:
 
     def __init__(self, run: Run, etcd: EmbeddedEtcd, client: EtcdClient, prefix: str) -> None:
         self._run = run
-        self._etcd = etcd
+        self.etcd = etcd
         self._client = client
         self._prefix = prefix
 
     def start(self, *arguments: str) -> Program:
         """A program that finds its etcd as etcdctl does."""
-        return self._run(*arguments, ETCDCTL_ENDPOINTS=self._etcd.endpoint)
+        return self._run(*arguments, ETCDCTL_ENDPOINTS=self.etcd.endpoint)
 
     def string(self, rest: str) -> str:
         """An endpoint string with this test's prefix."""
@@ -69,7 +69,7 @@ class Stage:
 
     def connecting(self, name: str, rest: str = "idle=0") -> Any:  # noqa: ANN401 - what Twisted makes of it
         return clientFromString(
-            reactor, self.string(f"endpoints={quoteStringArgument(self._etcd.endpoint)}:name={name}:{rest}")
+            reactor, self.string(f"endpoints={quoteStringArgument(self.etcd.endpoint)}:name={name}:{rest}")
         )
 
     async def keys(self) -> list[str]:
@@ -140,8 +140,8 @@ async def test_with_tls_around_what_is_found_and_inside_what_is_registered(stage
             reactor,
             f"tls:web.example:443:trustRoots={tmp_path}/trusted:endpoint="
             + quoteStringArgument(
-                stage.string(f"endpoints={quoteStringArgument(stage._etcd.endpoint)}:name=web:idle=0")
-            ),  # noqa: SLF001
+                stage.string(f"endpoints={quoteStringArgument(stage.etcd.endpoint)}:name=web:idle=0")
+            ),
         ),
     ):
         peers = Peers()
