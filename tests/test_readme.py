@@ -22,6 +22,7 @@ from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.daemon.hosting import make_services
 from twisted_etcd.daemon.settings import load
 from twisted_etcd.embedded.process import EmbeddedEtcd
+from twisted_etcd.endpoints.failures import NoInstance
 from twisted_etcd.messaging.messages import Message
 from twisted_etcd.testing.cluster import EtcdCluster
 
@@ -56,6 +57,7 @@ def test_every_block_of_python_is_one_that_is_run_here() -> None:
         "TLSSettings(",
         "Application(",
         "class Prices",
+        "shop_caller(",
         "etcd_cluster.leader()",
     )
     assert sorted(re.findall(r"```python\n(.*?)```", README, re.DOTALL)) == sorted(
@@ -156,6 +158,15 @@ async def test_a_client_with_tls_and_a_user() -> None:
         "https://etcd-2.example:2379",
     )
     await client.stopService()
+
+
+@ensureDeferred
+async def test_a_service_is_called_by_its_name(etcd_server: EmbeddedEtcd, prefix: str) -> None:
+    async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
+        # Nobody is registered, which only etcd can say.
+        call = run(block("python", "shop_caller("))["shop_caller"](reactor, client).get(f"http://{prefix[1:-1]}.etcd/")
+        with pytest.raises(NoInstance, match="no instance is registered"):
+            await soon(call)
 
 
 @ensureDeferred

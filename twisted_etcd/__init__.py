@@ -7,6 +7,10 @@ from twisted_etcd.client.position import WatchBatch
 from twisted_etcd.client.scan import Scan
 from twisted_etcd.client.watch import Watch
 from twisted_etcd.config.configuration import ChangeType, ConfigChange, ConfigFollower, Configuration
+from twisted_etcd.endpoints.agent import EtcdAgentEndpointFactory
+from twisted_etcd.endpoints.client import EtcdClientEndpoint
+from twisted_etcd.endpoints.failures import ConnectFailed, NoInstance
+from twisted_etcd.endpoints.server import EtcdServerEndpoint, RegisteredPort
 from twisted_etcd.errors import (
     Aborted,
     AlreadyExists,
@@ -184,6 +188,7 @@ __all__ = [
     "ConfigFollower",
     "ConfigWatch",
     "Configuration",
+    "ConnectFailed",
     "CorruptCluster",
     "DeadlineExceeded",
     "Delivery",
@@ -192,10 +197,12 @@ __all__ = [
     "EmptyKey",
     "EndpointState",
     "EndpointStatus",
+    "EtcdAgentEndpointFactory",
     "EtcdApi",
     "EtcdBatchGetReq",
     "EtcdBatchGetResp",
     "EtcdClient",
+    "EtcdClientEndpoint",
     "EtcdConfigChangedMsg",
     "EtcdConfigLoadReq",
     "EtcdConfigLoadResp",
@@ -219,6 +226,7 @@ __all__ = [
     "EtcdLeaseRevokeResp",
     "EtcdListKeysReq",
     "EtcdListKeysResp",
+    "EtcdServerEndpoint",
     "EtcdService",
     "EtcdServiceChangedMsg",
     "EtcdServiceDiscoverReq",
@@ -270,6 +278,7 @@ __all__ = [
     "MessageService",
     "MessagingError",
     "NoElectionLeader",
+    "NoInstance",
     "NoLeader",
     "NoSpace",
     "Node",
@@ -287,6 +296,7 @@ __all__ = [
     "PermissionDenied",
     "PermissionNotGiven",
     "PermissionNotGranted",
+    "RegisteredPort",
     "Registration",
     "RegistrationState",
     "Registry",

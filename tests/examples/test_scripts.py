@@ -60,7 +60,19 @@ put from four threads: 20
 an error arrives as what it is: etcdserver: key is not provided
 deleted: 21
 """
-SCRIPTS = ["key_values", "config_watch", "register_and_discover", "asyncio_interoperation", "blocking_program"]
+CALL_BY_NAME = """\
+answers come from apple and pear
+apple is killed, and answers come from pear
+pear has left: service 'example-web': no instance is registered
+"""
+SCRIPTS = [
+    "key_values",
+    "config_watch",
+    "register_and_discover",
+    "asyncio_interoperation",
+    "blocking_program",
+    "call_by_name",
+]
 
 
 def assert_said(said: list[str], expected: str) -> None:
@@ -89,6 +101,7 @@ async def keys(client: EtcdClient) -> set[bytes]:
         ("config_watch", CONFIG_WATCH),
         ("asyncio_interoperation", ASYNCIO),
         ("blocking_program", BLOCKING),
+        ("call_by_name", CALL_BY_NAME),
     ],
 )
 @pytest_twisted.ensureDeferred
