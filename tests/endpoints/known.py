@@ -26,6 +26,7 @@ class Known:
         self.asked: list[tuple[str, float]] = []
         self.loading: Moment[None] = Moment()
         self._change: Moment[None] = Moment()
+        self.over = False
         if loaded:
             self.loading.fire(None)
 
@@ -45,6 +46,11 @@ class Known:
         loading, self.loading = self.loading, Moment()
         loading.fail(Failure(error))
 
+    def ends(self) -> None:
+        """Nothing more comes for those who hold it now."""
+        self.over = True
+        self.becomes(*self.instances)
+
     def becomes(self, *instances: Instance) -> None:
         self.instances = instances
         change, self._change = self._change, Moment()
@@ -59,6 +65,10 @@ class _KnownHold:
     @property
     def instances(self) -> Sequence[Instance]:
         return self._known.instances if self._known.loading.happened else ()
+
+    @property
+    def is_over(self) -> bool:
+        return self._known.over
 
     def loaded(self) -> Deferred[None]:
         return self._known.loaded()

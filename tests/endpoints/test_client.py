@@ -17,6 +17,7 @@ from tests.messaging.common import PENDING, failure_of, peek, result_of
 from twisted_etcd.endpoints.client import EtcdClientEndpoint
 from twisted_etcd.endpoints.failures import ConnectFailed, NoInstance
 from twisted_etcd.errors import InvalidSettings, TwistedEtcdError, Unavailable
+from twisted_etcd.registry.choice import RoundRobin
 from twisted_etcd.registry.instance import Instance, Status
 
 A, B, C = (Instance(address=f"10.0.0.{number}", port=80) for number in (1, 2, 3))
@@ -203,6 +204,34 @@ def test_with_a_wait_it_also_waits_for_another_one_where_all_failed() -> None:
     assert calling.attempts == ["10.0.0.1", "10.0.0.2"]
 
 
+def test_with_a_wait_a_service_that_is_followed_no_longer_is_followed_anew() -> None:
+    calling = Calling(Known(), wait=3.0)
+    connected = calling.connect()
+    calling.known.ends()
+    calling.network.advance(0.001)
+    # One after the other, with a pause between them, for as long as it ends at once.
+    assert len(calling.known.asked) == 1
+    calling.network.advance(0.05)
+    assert len(calling.known.asked) == 2
+    calling.known.over = False
+    calling.network.advance(0.2)
+    calling.known.becomes(A)
+    calling.accept()
+    assert result_of(connected) is calling.peers.peers[0]
+    assert calling.known.held == 1
+
+
+def test_the_wait_ends_while_what_is_followed_ends_again_and_again() -> None:
+    calling = Calling(Known(), wait=3.0)
+    connected = calling.connect()
+    calling.known.ends()
+    for _ in range(40):
+        calling.network.advance(0.1)
+    failure_of(connected, NoInstance)
+    assert len(calling.known.asked) < 30
+    assert calling.known.held == 0
+
+
 def test_the_wait_ends() -> None:
     calling = Calling(Known(), wait=3.0)
     connected = calling.connect()
@@ -314,6 +343,37 @@ def test_the_service_is_followed_for_as_long_as_there_is_a_connection() -> None:
     assert calling.known.held == 0
     [peer] = calling.peers.peers
     assert (bytes(peer.data), peer.lost is not None) == (b"some", True)
+
+
+def test_a_choice_that_counts_uses_is_told_of_each_from_the_attempt_to_the_end_of_the_connection() -> None:
+    uses: list[str] = []
+
+    class Use:
+        def __init__(self, address: str) -> None:
+            self._address = address
+
+        def end(self) -> None:
+            uses.remove(self._address)
+
+    class Counting(RoundRobin):
+        def begin(self, instance: Instance) -> Use:
+            uses.append(instance.address)
+            return Use(instance.address)
+
+    calling = Calling(Known(A, B), choice=Counting())
+    connected = calling.connect()
+    assert uses == ["10.0.0.1"]
+    calling.refuse()
+    assert uses == ["10.0.0.2"]
+    line = calling.accept()
+    result_of(connected)
+    cancelled = calling.connect()
+    assert len(uses) == 2
+    cancelled.cancel()
+    failure_of(cancelled, CancelledError)
+    assert uses == ["10.0.0.2"]
+    line.connectionLost(Failure(error.ConnectionLost()))
+    assert uses == []
 
 
 # --- the factory ----------------------------------------------------------------------------------------------------

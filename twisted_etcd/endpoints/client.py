@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from twisted_etcd.backoff import Backoff
 from twisted_etcd.endpoints.avoidance import Avoided
+from twisted_etcd.endpoints.choices import begin_use
 from twisted_etcd.endpoints.connection import Connecting
 from twisted_etcd.endpoints.failures import ConnectFailed, NoInstance
 from twisted_etcd.endpoints.following import IDLE, Hold, Source, Views
@@ -150,8 +151,9 @@ class _Call:
 
     async def connect(self) -> IProtocol:
         established = False
+        backoff = Backoff(self._endpoint.random)
         try:
-            await self._find_out()
+            await self._find_out(backoff)
             while True:
                 candidates = self._candidates()
                 instance = self._chosen(candidates)
@@ -160,7 +162,7 @@ class _Call:
                     if protocol is not None:
                         established = True
                         return protocol
-                elif not await self._more():
+                elif not await self._more(backoff):
                     raise self._failure()
         finally:
             if not established:
@@ -180,9 +182,8 @@ class _Call:
 
     # --- what there is ----------------------------------------------------------------------------------------------
 
-    async def _find_out(self) -> None:
+    async def _find_out(self, backoff: Backoff) -> None:
         """Follow the service; where it cannot be read in time, go on with what was known last."""
-        backoff = Backoff(self._endpoint.random)
         while True:
             hold = self._hold = self._endpoint.source.hold(self._endpoint.service, self._endpoint.idle)
             limit = min(self._left, _PATIENCE) if self._endpoint.last else self._left
@@ -196,7 +197,7 @@ class _Call:
                 self._release()
                 if self._wait_left <= 0:
                     raise self._failure() from error
-                await deferLater(cast("Any", self._clock), min(backoff.next(), self._wait_left))
+                await self._pause(backoff)
                 continue
             self._not_asked = ""
             return
@@ -226,10 +227,18 @@ class _Call:
         good = [each for each in candidates if each.endpoint not in endpoint.avoided]
         return endpoint.choice.choose(good or candidates, endpoint.key)
 
-    async def _more(self) -> bool:
+    async def _pause(self, backoff: Backoff) -> None:
+        await deferLater(cast("Any", self._clock), max(0.0, min(backoff.next(), self._wait_left)))
+
+    async def _more(self, backoff: Backoff) -> bool:
         """Whether something changes before the wait is over."""
         if self._wait_left <= 0 or self._hold is None:
             return False
+        if self._hold.is_over:
+            self._release()
+            await self._pause(backoff)
+            await self._find_out(backoff)
+            return True
         try:
             await self._hold.changed().addTimeout(self._wait_left, cast("Any", self._clock))
         except TooLate:
@@ -243,7 +252,14 @@ class _Call:
         endpoint = self._endpoint
         address = instance.endpoint
         limit = self._left if candidates == 1 else min(_ATTEMPT_TIMEOUT, self._left / candidates)
-        connecting = Connecting(self._factory, secure=endpoint.secure is not None, lost=self._release)
+        end_use = begin_use(endpoint.choice, instance)
+
+        def lost() -> None:
+            end_use()
+            self._release()
+
+        connecting = Connecting(self._factory, secure=endpoint.secure is not None, lost=lost)
+        established = False
         try:
             connected = connecting.connect(endpoint.endpoint_of(instance, limit))
             protocol = await connected.addTimeout(limit, cast("Any", self._clock))
@@ -257,8 +273,12 @@ class _Call:
                 raise
             self._tried[address] = in_words(error)
         else:
+            established = True
             endpoint.avoided.succeeded(address)
             return protocol
+        finally:
+            if not established:
+                end_use()
         endpoint.avoided.failed(address)
         return None
 

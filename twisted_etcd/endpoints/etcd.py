@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import InvalidSettings
@@ -83,6 +85,13 @@ def register(registry: Registry, wanted: Wanted, address: str, changed: Callable
 def follow(registry: Registry, name: str, changed: Callable[[], None]) -> ServiceView:
     """The instances of a service, to be started."""
     return registry.follow(name, lambda _: changed())
+
+
+def end(registry: Registry) -> Deferred[None]:
+    """End what the registry has under way, before its client is stopped; it is used no longer."""
+    # One that is a service takes back what is registered yet.
+    service: Any = registry
+    return maybeDeferred(service.stopService) if IService.providedBy(registry) else succeed(None)
 
 
 def etcd_endpoints(registry: Registry) -> tuple[Endpoint, ...]:

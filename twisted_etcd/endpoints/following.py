@@ -27,6 +27,10 @@ class Hold(Protocol):
     def instances(self) -> Sequence[Instance]:
         """All there are by what is known, in the order of their keys."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come: who wants more holds the service anew."""
+
     def loaded(self) -> Deferred[None]:
         """Fires when they have been read once, and fails with why they could not be."""
 
@@ -120,6 +124,9 @@ class _Followed:
         self._idle = 0.0
         self._timer: IDelayedCall | None = None
 
+        #: Nobody is to get it any more.
+        self.is_over = False
+
     @property
     def instances(self) -> Sequence[Instance]:
         return self._view.instances
@@ -136,7 +143,7 @@ class _Followed:
 
     def release(self) -> None:
         self._holds -= 1
-        if self._holds or self._over.happened:
+        if self._holds or self.is_over:
             return
         if self._idle:
             self._timer = self._clock.callLater(self._idle, self.stop)
@@ -144,8 +151,7 @@ class _Followed:
             self.stop()
 
     def stop(self) -> Deferred[None]:
-        self._stay()
-        self._ends(self)
+        self._ending()
         self._view.stop()
         return self._over.wait()
 
@@ -158,9 +164,13 @@ class _Followed:
         change, self.change = self.change, Moment()
         change.fire(None)
 
-    def _no_more(self, why: object) -> None:
+    def _ending(self) -> None:
+        self.is_over = True
         self._stay()
         self._ends(self)
+
+    def _no_more(self, why: object) -> None:
+        self._ending()
         if isinstance(why, Failure) and self.loaded.happened and not why.check(ServiceStopped):
             self._log.warn("{name} is followed anew when it is used: {why}", name=self.name, why=str(why.value))
         self.change.fire(None)
@@ -182,6 +192,10 @@ class _Held:
     @property
     def instances(self) -> Sequence[Instance]:
         return self._followed.instances
+
+    @property
+    def is_over(self) -> bool:
+        return self._followed.is_over
 
     def loaded(self) -> Deferred[None]:
         return self._followed.loaded.wait()

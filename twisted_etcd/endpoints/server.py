@@ -38,18 +38,18 @@ _LONGEST_BACKOFF = 10.0
 class Lender(Protocol):
     """Where ports get the registry from."""
 
-    def borrow(self, end: Callable[[], Deferred[None]]) -> Registry:
+    def borrow(self, ender: Callable[[], Deferred[None]]) -> Registry:
         """
         The registry, until it is given back.
 
-        :param end: called where the registry must end: fires when all was taken back, and the registry given back.
+        :param ender: called where the registry must end: fires when all was taken back, and the registry given back.
         """
 
-    def give_back(self, end: Callable[[], Deferred[None]]) -> Deferred[None]:
+    def give_back(self, ender: Callable[[], Deferred[None]]) -> Deferred[None]:
         """
         It is used no longer.
 
-        :param end: as it was given.
+        :param ender: as it was given.
         :return: fires when what nobody else uses has ended.
         """
 
@@ -60,10 +60,10 @@ class _Own:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    def borrow(self, end: Callable[[], Deferred[None]]) -> Registry:  # noqa: ARG002 - it ends with the caller
+    def borrow(self, ender: Callable[[], Deferred[None]]) -> Registry:  # noqa: ARG002 - it ends with the caller
         return self._registry
 
-    def give_back(self, end: Callable[[], Deferred[None]]) -> Deferred[None]:  # noqa: ARG002
+    def give_back(self, ender: Callable[[], Deferred[None]]) -> Deferred[None]:  # noqa: ARG002
         return succeed(None)
 
 
@@ -164,6 +164,8 @@ class RegisteredPort:
         self._stopping: Moment[None] | None = None
         self._registering: Deferred[None] | None = None
         self._is_borrowing = False
+        #: Whether others may have found it.
+        self._was_there = False
 
     def __repr__(self) -> str:
         return f"<RegisteredPort of {self._endpoint.wanted.name}: {self._listening!r}>"
@@ -176,14 +178,15 @@ class RegisteredPort:
         """Listen, and register, again after it was stopped."""
         self._listening.startListening()
         self._stopping = None
+        self._was_there = False
         self.register()
 
     def stopListening(self) -> Deferred[None]:
         """
         Take the registration back, wait for the drain time, then stop listening.
 
-        :return: fires when it listens no longer, and nothing is under way. Where etcd is away, that is within its
-            request timeout, and the key ends by its TTL.
+        :return: fires when it listens no longer, and nothing is under way. Where etcd is away, that takes the request
+            timeout of its client, and where nobody else uses the client its stop timeout too; the key ends by its TTL.
         """
         if self._stopping is None:
             self._stopping = Moment()
@@ -206,12 +209,11 @@ class RegisteredPort:
         registration, self.registration = self.registration, None
         if registration is None:
             return
-        offered = registration.state is not RegistrationState.WANTED
         try:
             await registration.take_back()
         except TwistedEtcdError as error:
             self._log.warn("{key} is left to its TTL: {why}", key=registration.path, why=str(error))
-        if offered and self._endpoint.drain:
+        if self._was_there and self._endpoint.drain:
             await deferLater(cast("Any", self._endpoint.reactor), self._endpoint.drain)
 
     # --- registering ------------------------------------------------------------------------------------------------
@@ -248,6 +250,7 @@ class RegisteredPort:
 
     def _told(self, registration: Registration) -> None:
         if registration.state is RegistrationState.ALIVE:
+            self._was_there = True
             self._log.info("{name} is registered as {key}", name=self._endpoint.wanted.name, key=registration.path)
 
     async def _address(self, registry: Registry) -> str:

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorCore, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_etcd.endpoints.etcd import end
 from twisted_etcd.endpoints.following import Hold, Views
 from twisted_etcd.gateway.gateway import IGatewayReactor
 from twisted_etcd.moment import Moment
@@ -56,14 +57,14 @@ class SharedAccess:
         """See ``Source``."""
         return self._sharing.etcd(self._reactor, self._settings).views.hold(name, idle)
 
-    def borrow(self, end: Callable[[], Deferred[None]]) -> Registry:
+    def borrow(self, ender: Callable[[], Deferred[None]]) -> Registry:
         """See ``Lender``."""
-        shared = self._lent[end] = self._sharing.etcd(self._reactor, self._settings)
-        return shared.borrow(end)
+        shared = self._lent[ender] = self._sharing.etcd(self._reactor, self._settings)
+        return shared.borrow(ender)
 
-    def give_back(self, end: Callable[[], Deferred[None]]) -> Deferred[None]:
+    def give_back(self, ender: Callable[[], Deferred[None]]) -> Deferred[None]:
         """See ``Lender``."""
-        return self._lent.pop(end).give_back(end)
+        return self._lent.pop(ender).give_back(ender)
 
 
 class _SharedEtcd:
@@ -91,12 +92,12 @@ class _SharedEtcd:
         if self._core is not None:
             self._trigger = self._core.addSystemEventTrigger("before", "shutdown", self._end)
 
-    def borrow(self, end: Callable[[], Deferred[None]]) -> Registry:
-        self._borrowers.append(end)
+    def borrow(self, ender: Callable[[], Deferred[None]]) -> Registry:
+        self._borrowers.append(ender)
         return self._registry
 
-    def give_back(self, end: Callable[[], Deferred[None]]) -> Deferred[None]:
-        self._borrowers.remove(end)
+    def give_back(self, ender: Callable[[], Deferred[None]]) -> Deferred[None]:
+        self._borrowers.remove(ender)
         return self._less()
 
     def _less(self) -> Deferred[None]:
@@ -108,7 +109,9 @@ class _SharedEtcd:
             self._retired()
             if self._core is not None:
                 self._core.removeSystemEventTrigger(self._trigger)
-            self._client.stopService().addErrback(self._complain).addCallback(self._over.fire)
+            ending = end(self._registry).addErrback(self._complain)
+            ending.addCallback(lambda _: self._client.stopService()).addErrback(self._complain)
+            ending.addCallback(self._over.fire)
         return self._over.wait()
 
     def _end(self) -> Deferred[None]:
@@ -116,7 +119,7 @@ class _SharedEtcd:
         self._retired()
         # Nothing is left to remove.
         self._core = None
-        ends = [end() for end in list(self._borrowers)] + [self.views.stop()]
+        ends = [ender() for ender in list(self._borrowers)] + [self.views.stop()]
         return DeferredList(ends, consumeErrors=True).addCallback(lambda _: self._less())
 
     def _complain(self, failure: Failure) -> None:
