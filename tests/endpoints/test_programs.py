@@ -22,6 +22,7 @@ from tests.programs import TWISTD, Program, Run
 from tests.wire import Event, Peer, soon
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.embedded.process import EmbeddedEtcd
+from twisted_etcd.testing.proxy import FaultProxy
 
 #: Unless told otherwise it writes JSON where nobody looks on.
 TWIST = ("-m", "twisted", "--log-format=text")
@@ -165,6 +166,21 @@ async def test_a_port_that_nobody_stops_is_taken_back_when_the_reactor_ends(
     await program.ended()
     assert program.errors == []
     assert await stage.keys() == []
+
+
+@ensureDeferred
+async def test_with_sigterm_while_etcd_is_away_it_ends_all_the_same(
+    stage: Stage, proxy: FaultProxy, quick: dict[str, str], tmp_path: Path
+) -> None:
+    listens = stage.string(f"name=web:{LONG}:config={quick['config']}:tcp:0:interface=127.0.0.1")
+    web = stage.start(*TWIST, "web", "--listen", listens, "--path", str(tmp_path))
+    await stage.registered(web)
+    await proxy.refuse()
+    await proxy.reset()
+    await web.stop_well()
+    assert "is left to its TTL: " in web.text, web.story("ended")
+    # Nobody could be told; the key ends by its TTL.
+    assert len(await stage.keys()) == 1
 
 
 @ensureDeferred

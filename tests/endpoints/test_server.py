@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -25,7 +24,6 @@ from tests.endpoints.peers import Greeters
 from tests.said import Said
 from tests.wire import ClockedReactor, Peer, connect, soon
 from twisted_etcd.client.client import EtcdClient
-from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.endpoints.server import EtcdServerEndpoint, RegisteredPort
 from twisted_etcd.endpoints.strings import Strings
 from twisted_etcd.errors import InvalidSettings
@@ -67,23 +65,6 @@ def server(strings: Strings, client: EtcdClient, said: Said, prefix: str) -> Ite
     yield server
     for port in server.ports:
         pytest_twisted.blockon(port.stopListening())
-
-
-@pytest.fixture
-def proxy(etcd_server: EmbeddedEtcd) -> Iterator[FaultProxy]:
-    """Between a server and its etcd."""
-    at = urlsplit(etcd_server.endpoint)
-    proxy = FaultProxy(REACTOR, str(at.hostname), at.port or 0)
-    proxy.startService()
-    yield proxy
-    pytest_twisted.blockon(proxy.stopService())
-
-
-@pytest.fixture
-def quick(tmp_path: Path, proxy: FaultProxy) -> dict[str, str]:
-    """Arguments that lead through the proxy, and for whom an etcd that does not answer is soon one that is away."""
-    (tmp_path / "quick.yaml").write_text(f"etcd: {{endpoints: '{proxy.endpoint}', request_timeout: 200}}\n")
-    return {"config": str(tmp_path / "quick.yaml"), "endpoints": proxy.endpoint}
 
 
 def port_of(port: RegisteredPort) -> int:
@@ -227,6 +208,7 @@ async def test_while_etcd_is_away_it_stops_all_the_same(
     await server.registered()
     never = await server.listen("tcp", "0", interface="127.0.0.1", **quick)
     await proxy.refuse()
+    await proxy.reset()
     await soon(never.stopListening())
     await soon(port.stopListening())
     assert server.said.count("is left to its TTL: ") >= 1

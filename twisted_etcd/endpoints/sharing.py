@@ -27,6 +27,11 @@ class Sharing:
     def __len__(self) -> int:
         return len(self._shared)
 
+    def stop(self) -> Deferred[None]:
+        """End all of them now, as at the end of the reactor; what is used again is made again."""
+        ends = [shared.end() for shared in list(self._shared.values())]
+        return DeferredList(ends, consumeErrors=True).addCallback(lambda _: None)
+
     def access(self, reactor: IReactorTime, settings: EtcdSettings) -> SharedAccess:
         """What an endpoint is given; nothing is made yet."""
         return SharedAccess(self, reactor, settings)
@@ -90,7 +95,7 @@ class _SharedEtcd:
         self._client.startService()
         self._trigger: Any = None
         if self._core is not None:
-            self._trigger = self._core.addSystemEventTrigger("before", "shutdown", self._end)
+            self._trigger = self._core.addSystemEventTrigger("before", "shutdown", self._reactor_ends)
 
     def borrow(self, ender: Callable[[], Deferred[None]]) -> Registry:
         self._borrowers.append(ender)
@@ -114,11 +119,14 @@ class _SharedEtcd:
             ending.addCallback(self._over.fire)
         return self._over.wait()
 
-    def _end(self) -> Deferred[None]:
-        """The reactor ends."""
-        self._retired()
-        # Nothing is left to remove.
+    def _reactor_ends(self) -> Deferred[None]:
+        # What is being called now cannot be removed.
         self._core = None
+        return self.end()
+
+    def end(self) -> Deferred[None]:
+        """End it, and first all that uses it."""
+        self._retired()
         ends = [ender() for ender in list(self._borrowers)] + [self.views.stop()]
         return DeferredList(ends, consumeErrors=True).addCallback(lambda _: self._less())
 

@@ -16,6 +16,7 @@ import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 
@@ -52,6 +53,14 @@ class Strings:
         self.sharing = Sharing()
         self._environ = environ
         self._random = random
+
+    def stop(self) -> Deferred[None]:
+        """
+        Take all registrations back, stop the ports, and follow nothing any more, as at the end of the reactor.
+
+        :return: fires when nothing of it is under way. The endpoints can be used again.
+        """
+        return self.sharing.stop()
 
     def client(self, reactor: IReactorTime, args: Sequence[str], kwargs: Mapping[str, str]) -> EtcdClientEndpoint:
         """
