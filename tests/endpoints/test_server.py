@@ -11,7 +11,7 @@ import pytest
 import pytest_twisted
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
-from twisted.internet.address import IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import CannotListenError
@@ -21,9 +21,12 @@ from zope.interface.verify import verifyObject
 
 from tests.endpoints.conftest import MakeClient
 from tests.endpoints.peers import Greeters
+from tests.endpoints.test_outward import Names
+from tests.guards import LoggedErrors
 from tests.said import Said
 from tests.wire import ClockedReactor, Peer, connect, soon
 from twisted_etcd.client.client import EtcdClient
+from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.endpoints.server import EtcdServerEndpoint, RegisteredPort
 from twisted_etcd.endpoints.strings import Strings
 from twisted_etcd.errors import InvalidSettings
@@ -273,3 +276,60 @@ async def test_metadata_are_in_no_line_of_the_log(server: Server, said: Said) ->
     await soon(port.stopListening())
     assert not [line for line in server.said.lines if "secret" in line]
     assert "secret" not in repr(port)
+
+
+class NamedReactor(ClockedReactor):
+    """Its time, and the names that it knows, are the test's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nameResolver = self.names = Names()
+
+
+@pytest.fixture
+def by_name(etcd_server: EmbeddedEtcd, make_client: MakeClient, prefix: str) -> Registry:
+    """A registry of an etcd that is known by a name."""
+    client = make_client(etcd_server.endpoint.replace("127.0.0.1", "localhost"))
+    return Registry(client, REACTOR, prefix)
+
+
+@ensureDeferred
+async def test_while_the_name_of_etcd_is_not_known_it_is_asked_for_again(server: Server, by_name: Registry) -> None:
+    machine = NamedReactor()
+    listens = TCP4ServerEndpoint(REACTOR, 0)
+    endpoint = EtcdServerEndpoint(cast("Any", machine), by_name, listens, "shop", random=lambda: 1.0)
+    port = cast("RegisteredPort", await soon(endpoint.listen(cast("Any", Greeters(b"")))))
+    server.ports.append(port)
+    machine.names.answer()
+    await server.said.until("shop: the address that others reach cannot be told yet, since the names of etcd's")
+    machine.advance(0.1)
+    assert port.registration is None
+    machine.names.answer(IPv4Address("TCP", "127.0.0.1", 0))
+    await server.registered()
+    assert list(await server.values()) == [f"shop/127.0.0.1:{port_of(port)}"]
+
+
+@ensureDeferred
+async def test_where_it_turns_out_later_that_it_has_no_address_that_is_said(
+    server: Server, by_name: Registry, monkeypatch: pytest.MonkeyPatch, logged_errors: LoggedErrors
+) -> None:
+    monkeypatch.setattr("twisted_etcd.endpoints.outward._local_towards", lambda *_: "fd00::7")
+    machine = NamedReactor()
+    endpoint = EtcdServerEndpoint(cast("Any", machine), by_name, TCP4ServerEndpoint(REACTOR, 0), "shop")
+    server.ports.append(cast("RegisteredPort", await soon(endpoint.listen(cast("Any", Greeters(b""))))))
+    machine.names.answer(IPv6Address("TCP", "fd00::9", 0))
+    line = await server.said.until("shop listens and is not registered: ")
+    assert "etcd is reached from fd00::7, and this listens with another version of IP; give address=" in line
+    assert len(logged_errors.flush_messages("listens and is not registered")) == 1
+    assert await server.values() == {}
+
+
+@ensureDeferred
+async def test_stopped_while_the_name_is_asked_for_nothing_is_left(by_name: Registry) -> None:
+    machine = NamedReactor()
+    endpoint = EtcdServerEndpoint(cast("Any", machine), by_name, TCP4ServerEndpoint(REACTOR, 0), "shop", drain=9.0)
+    port = cast("RegisteredPort", await soon(endpoint.listen(cast("Any", Greeters(b"")))))
+    await soon(port.stopListening())
+    machine.names.answer(IPv4Address("TCP", "127.0.0.1", 0))
+    assert port.registration is None
+    assert machine.getDelayedCalls() == []
