@@ -15,6 +15,7 @@ import trustme
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.utils import getProcessOutputAndValue
 
 import twisted_etcd
@@ -29,6 +30,8 @@ from twisted_etcd.daemon.health_settings import make_healths
 from twisted_etcd.daemon.hosting import make_services
 from twisted_etcd.daemon.settings import load
 from twisted_etcd.embedded.process import EmbeddedEtcd
+from twisted_etcd.endpoints.failures import NoInstance
+from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.messaging.messages import Message
 from twisted_etcd.rendering.entry import RunCommand
 from twisted_etcd.rendering.renderer import Renderer
@@ -70,6 +73,7 @@ def test_every_block_of_python_is_one_that_is_run_here() -> None:
         "class Prices",
         "watch_over_shop",
         "class Limits",
+        "shop_caller(",
         "etcd_cluster.leader()",
         "call_shop",
     )
@@ -222,6 +226,30 @@ async def test_a_client_with_tls_and_a_user() -> None:
         "https://etcd-2.example:2379",
     )
     await client.stopService()
+
+
+@pytest.mark.parametrize(("kind", "wrong"), [("client", "etcd:a:zzz=b"), ("server", "etcd:name=a:zzz=b:tcp:80")])
+def test_the_arguments_of_endpoint_strings_are_all_there_are(kind: str, wrong: str) -> None:
+    chapter = README.split("\n## Endpoint strings\n")[1].split("\n## ")[0]
+    tables = {table.split(" |")[0]: table for table in re.split(r"\n\| (?=either|client|server)", chapter)[1:]}
+    rows = re.findall(r"^\| (`.*?) \|", f"{tables['either']}\n{tables[kind].partition(chr(10) * 2)[0]}", re.MULTILINE)
+    shown = {name for row in rows for name in re.findall(r"(\w+)=", row.partition(" or ")[0])} - {"zone", "rack"}
+    parse: Any = serverFromString if kind == "server" else clientFromString
+    with pytest.raises(InvalidSettings) as refused:
+        parse(reactor, wrong)
+    known = re.search(r"known are ([\w, ]+)", str(refused.value))
+    assert known is not None
+    # The name of a client's service may be said either way.
+    assert shown == set(known[1].split(", ")) - ({"name"} if kind == "client" else set())
+
+
+@ensureDeferred
+async def test_a_service_is_called_by_its_name(etcd_server: EmbeddedEtcd, prefix: str) -> None:
+    async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
+        # Nobody is registered, which only etcd can say.
+        call = run(block("python", "shop_caller("))["shop_caller"](reactor, client).get(f"http://{prefix[1:-1]}.etcd/")
+        with pytest.raises(NoInstance, match="no instance is registered"):
+            await soon(call)
 
 
 @ensureDeferred

@@ -16,6 +16,10 @@ from twisted_etcd.config.formats import ConfigFormat
 from twisted_etcd.config.history import ConfigHistory, ConfigHistoryEntry, Older
 from twisted_etcd.config.listeners import ConfigChangeStream, ConfigListener
 from twisted_etcd.config.snapshot import ConfigSnapshot, ConfigSource
+from twisted_etcd.endpoints.agent import EtcdAgentEndpointFactory
+from twisted_etcd.endpoints.client import EtcdClientEndpoint
+from twisted_etcd.endpoints.failures import ConnectFailed, NoInstance
+from twisted_etcd.endpoints.server import EtcdServerEndpoint, RegisteredPort
 from twisted_etcd.errors import (
     Aborted,
     AlreadyExists,
@@ -255,6 +259,7 @@ __all__ = [
     "ConfigWatch",
     "Configuration",
     "Conflict",
+    "ConnectFailed",
     "CorruptCluster",
     "DeadlineExceeded",
     "Delivery",
@@ -264,10 +269,12 @@ __all__ = [
     "EmptyKey",
     "EndpointState",
     "EndpointStatus",
+    "EtcdAgentEndpointFactory",
     "EtcdApi",
     "EtcdBatchGetReq",
     "EtcdBatchGetResp",
     "EtcdClient",
+    "EtcdClientEndpoint",
     "EtcdConfigChangedMsg",
     "EtcdConfigHistoryReq",
     "EtcdConfigHistoryResp",
@@ -293,6 +300,7 @@ __all__ = [
     "EtcdLeaseRevokeResp",
     "EtcdListKeysReq",
     "EtcdListKeysResp",
+    "EtcdServerEndpoint",
     "EtcdService",
     "EtcdServiceChangedMsg",
     "EtcdServiceDiscoverReq",
@@ -355,6 +363,7 @@ __all__ = [
     "MessagingError",
     "NoDowngrade",
     "NoElectionLeader",
+    "NoInstance",
     "NoLeader",
     "NoSpace",
     "Node",
@@ -377,6 +386,7 @@ __all__ = [
     "PermissionType",
     "Protection",
     "RandomChoice",
+    "RegisteredPort",
     "Registration",
     "RegistrationState",
     "Registry",

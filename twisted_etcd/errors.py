@@ -93,6 +93,9 @@ Everything that twisted-etcd raises, in one tree::
     │   ├── ServiceUnavailable           the service is not running
     │   ├── UnhandledMessage             the service has no handler for that message
     │   └── SessionTimeout               no answer within the call's time
+    ├── ConnectFailed                    no instance of a service could be connected to; of the room endpoints, and
+    │   │                                Twisted's ConnectError as well
+    │   └── NoInstance                   there was none to try
     ├── InvalidSettings                  configuration that cannot be used, and where
     ├── RenderError                      a file could not be brought up to date from its template
     ├── ConfigError                      a configuration value in etcd: .key, .revision

@@ -71,6 +71,11 @@ put from four threads: 20
 an error arrives as what it is: etcdserver: key is not provided
 deleted: 21
 """
+CALL_BY_NAME = """\
+answers come from apple and pear
+apple is killed, and answers come from pear
+pear has left: service 'example-web': no instance is registered
+"""
 SCRIPTS = [
     "key_values",
     "config_watch",
@@ -78,6 +83,7 @@ SCRIPTS = [
     "register_and_discover",
     "asyncio_interoperation",
     "blocking_program",
+    "call_by_name",
 ]
 
 
@@ -108,6 +114,7 @@ async def keys(client: EtcdClient) -> set[bytes]:
         ("typed_config", TYPED_CONFIG),
         ("asyncio_interoperation", ASYNCIO),
         ("blocking_program", BLOCKING),
+        ("call_by_name", CALL_BY_NAME),
     ],
 )
 @pytest_twisted.ensureDeferred

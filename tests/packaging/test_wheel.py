@@ -15,7 +15,14 @@ import pytest
 import twisted
 
 ROOT = Path(__file__).resolve().parents[2]
-PLUGIN = "twisted/plugins/twisted_etcd_plugin.py"
+PLUGINS = ["twisted/plugins/twisted_etcd_endpoints.py", "twisted/plugins/twisted_etcd_plugin.py"]
+#: Prints what an endpoint string means.
+ENDPOINT = """\
+from twisted.internet import reactor
+from twisted.internet.endpoints import clientFromString, serverFromString
+
+print(clientFromString(reactor, "etcd:shop"), serverFromString(reactor, "etcd:name=shop:tcp:80"))
+"""
 #: Enough for a slow machine; each step takes seconds.
 TIMEOUT = 120
 
@@ -56,7 +63,7 @@ class Installation:
         shutil.copytree(
             Path(twisted.__file__).parent,
             self.site / "twisted",
-            ignore=shutil.ignore_patterns("test", "dropin.cache", Path(PLUGIN).name),
+            ignore=shutil.ignore_patterns("test", "dropin.cache", *(Path(plugin).name for plugin in PLUGINS)),
         )
         dependencies = [entry for entry in sys.path if Path(entry).name in {"site-packages", "dist-packages"}]
         (self.site / "dependencies.pth").write_text("\n".join(dependencies), "utf-8")
@@ -111,11 +118,12 @@ def installation(tmp_path: Path) -> Installation:
 
 
 def check_that_it_works(installation: Installation, home: Path) -> None:
-    """The command is listed, its options load, and both come from the copy that was installed."""
+    """The command is listed, its options load, endpoint strings are known, and all is the copy that was installed."""
     assert installation.origin_of("twisted_etcd") == home / "twisted_etcd" / "__init__.py"
     assert installation.origin_of("twisted") == installation.site / "twisted" / "__init__.py"
     assert "etcdservice" in commands_listed_by(installation.twistd("--help"))
     assert "--embedded" in installation.twistd("etcdservice", "--help")
+    assert installation.run_code(ENDPOINT).strip() == "<EtcdClientEndpoint of shop> <EtcdServerEndpoint of shop>"
 
 
 def commands_listed_by(help_text: str) -> list[str]:
@@ -126,10 +134,10 @@ def test_the_sdist_carries_tests_and_examples(tree: Path) -> None:
     assert [name for name in ("README.md", "pyproject.toml", "tests", "examples") if not (tree / name).exists()] == []
 
 
-def test_the_wheel_holds_the_package_and_the_plugin_alone(wheel: Path) -> None:
+def test_the_wheel_holds_the_package_and_the_plugins_alone(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "twisted_etcd/py.typed" in names
-    assert [name for name in names if name.startswith("twisted/")] == [PLUGIN]
+    assert sorted(name for name in names if name.startswith("twisted/")) == PLUGINS
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"twisted", "twisted_etcd"}
     assert [name for name in names if "dropin.cache" in name or name.endswith(".pyc")] == []

@@ -18,7 +18,7 @@ from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.lease import Lease
 from twisted_etcd.errors import EtcdError, LeaseNotFound, RequestFailed, ServiceStopped
 from twisted_etcd.moment import Moment
-from twisted_etcd.registry.instance import Instance, encode_instance
+from twisted_etcd.registry.instance import Instance, InstanceFormat, encode_instance
 from twisted_etcd.schema.kv import KeyValue
 
 #: Seconds: the longest wait before a lost registration is tried again.
@@ -43,6 +43,7 @@ class Registration:
 
     :param path: the key.
     :param ttl: seconds that the key stays when nothing is heard of this process any more.
+    :param form: how the instance is written.
     :param patient: go on trying where the first attempt fails; without it :meth:`start` fails with its error.
     :param changed: called with this registration after each change of :attr:`state`.
     :param random: gives numbers from 0 up to 1; for the waits between attempts.
@@ -58,6 +59,7 @@ class Registration:
         instance: Instance,
         *,
         ttl: int,
+        form: InstanceFormat = InstanceFormat.JSON,
         patient: bool,
         changed: Callable[[Registration], None],
         random: Callable[[], float],
@@ -65,6 +67,7 @@ class Registration:
         self.path = path
         self.instance = instance
         self.ttl = ttl
+        self._form = form
         self.state = RegistrationState.WANTED
         self._client = client
         self._clock = clock
@@ -129,7 +132,7 @@ class Registration:
     async def _register(self) -> Lease:
         lease = await self._client.lease(self.ttl)
         try:
-            await self._client.put(self.path, encode_instance(self.instance), lease=lease.id)
+            await self._client.put(self.path, encode_instance(self.instance, self._form), lease=lease.id)
         except Exception:
             # The put may have been applied, or may yet be; with its lease the key goes too.
             await self._give_back(lease)
@@ -215,7 +218,7 @@ class Registration:
             # Unless somebody was faster: the next check sees to that.
             answer = await self._client.txn(
                 compare=[compare.mod_revision(self.path, "=", found.mod_revision)],
-                success=[op.put(self.path, encode_instance(self.instance), lease=lease.id)],
+                success=[op.put(self.path, encode_instance(self.instance, self._form), lease=lease.id)],
             )
         except LeaseNotFound:
             # By this the client learns of it, and then a new one is granted.

@@ -13,7 +13,7 @@ from twisted_etcd.client.kv import to_int
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.registry.choice import ROUND_ROBIN, Choice
 from twisted_etcd.registry.filter import CALLABLE, make_filter
-from twisted_etcd.registry.instance import Instance, Status, make_instance, split_address
+from twisted_etcd.registry.instance import Instance, InstanceFormat, Status, make_instance, split_address
 from twisted_etcd.registry.protection import Protection
 from twisted_etcd.registry.registration import Registration
 from twisted_etcd.registry.view import ServiceChange, ServiceView, instances_of
@@ -62,6 +62,11 @@ class Registry:
         self._protection = protection
         self.views = Views(self._make_view, clock)
 
+    @property
+    def client(self) -> EtcdClient:
+        """The client that it asks etcd with."""
+        return self._client
+
     def _service(self, name: str) -> str:
         return f"{self._prefix}/{checked_name(name)}/"
 
@@ -97,12 +102,44 @@ class Registry:
         if to_int(ttl, "ttl") < 1:
             msg = f"ttl of service {name!r} must be at least 1 second, not {ttl!r}"
             raise InvalidSettings(msg)
+        instance = make_instance(service_address, tags, metadata or {})
+        return self._registration(self.path(name, service_address), instance, ttl, patient=patient, changed=changed)
+
+    def registration_of(
+        self,
+        name: str,
+        instance: Instance,
+        *,
+        ttl: int,
+        form: InstanceFormat = InstanceFormat.JSON,
+        patient: bool = False,
+        changed: Callable[[Registration], None],
+    ) -> Registration:
+        """
+        The same for an instance that is made already.
+
+        :param form: how it is written.
+        """
+        path = self.path(name, instance.endpoint)
+        return self._registration(path, instance, ttl, form=form, patient=patient, changed=changed)
+
+    def _registration(
+        self,
+        path: str,
+        instance: Instance,
+        ttl: int,
+        *,
+        form: InstanceFormat = InstanceFormat.JSON,
+        patient: bool,
+        changed: Callable[[Registration], None],
+    ) -> Registration:
         return Registration(
             self._client,
             self._clock,
-            self.path(name, service_address),
-            make_instance(service_address, tags, metadata or {}),
+            path,
+            instance,
             ttl=ttl,
+            form=form,
             patient=patient,
             changed=changed,
             random=self._random,

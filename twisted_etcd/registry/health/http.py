@@ -209,7 +209,7 @@ class _Endpoints:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
-    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: N802 - as IAgentEndpointFactory has it
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         return _Quiet(self._connections.to(Endpoint(uri.scheme.decode(), uri.host.decode(), uri.port)))
 
 
