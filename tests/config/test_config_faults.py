@@ -19,7 +19,7 @@ from tests.config.conftest import MakeConfig
 from tests.config.test_contract_config import Heard
 from tests.etcds import ONE_VERSION, FreshEtcd
 from tests.said import Said
-from tests.wire import Listener, soon
+from tests.wire import Event, Listener, soon
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.config.cache import read_cache
 from twisted_etcd.config.changes import ConfigChanges
@@ -55,7 +55,13 @@ async def test_what_changes_while_etcd_is_away_is_told_afterwards_and_until_then
     config = make_config(cut_off, types={"limits": Limits})
     await soon(config.loaded)
     heard = Heard(config)
+    freshness = Event()
+    stale: list[bool] = []
+    config.on_stale(stale.append)
+    config.on_stale(lambda _: freshness.happened())
+    assert not config.stale
     await cut(proxy)
+    await freshness.until(lambda: config.stale)
     for value in ("2", "3"):
         await client.put(f"{prefix}a", value)
     await client.put(f"{prefix}limits", '{"most": "bad"}')
@@ -68,6 +74,9 @@ async def test_what_changes_while_etcd_is_away_is_told_afterwards_and_until_then
     await proxy.heal()
     await heard.until("last", b"")
     assert dict(config) == {"a": "3", "last": "", "limits": Limits(1)}
+    await freshness.until(lambda: not config.stale)
+    assert stale[0] is True
+    assert stale[-1] is False
 
 
 @ensureDeferred

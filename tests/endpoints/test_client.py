@@ -17,7 +17,7 @@ from tests.messaging.common import PENDING, failure_of, peek, result_of
 from twisted_etcd.endpoints.client import EtcdClientEndpoint
 from twisted_etcd.endpoints.failures import ConnectFailed, NoInstance
 from twisted_etcd.errors import InvalidSettings, TwistedEtcdError, Unavailable
-from twisted_etcd.registry.choice import RoundRobin
+from twisted_etcd.registry.choice import RoundRobin, Use
 from twisted_etcd.registry.instance import Instance, Status
 
 A, B, C = (Instance(address=f"10.0.0.{number}", port=80) for number in (1, 2, 3))
@@ -348,17 +348,10 @@ def test_the_service_is_followed_for_as_long_as_there_is_a_connection() -> None:
 def test_a_choice_that_counts_uses_is_told_of_each_from_the_attempt_to_the_end_of_the_connection() -> None:
     uses: list[str] = []
 
-    class Use:
-        def __init__(self, address: str) -> None:
-            self._address = address
-
-        def end(self) -> None:
-            uses.remove(self._address)
-
     class Counting(RoundRobin):
         def begin(self, instance: Instance) -> Use:
             uses.append(instance.address)
-            return Use(instance.address)
+            return Use(instance, lambda: uses.remove(instance.address))
 
     calling = Calling(Known(A, B), choice=Counting())
     connected = calling.connect()

@@ -23,7 +23,7 @@ from zope.interface.verify import verifyObject
 from twisted_etcd.endpoints.client import EtcdClientEndpoint
 from twisted_etcd.endpoints.server import EtcdServerEndpoint
 from twisted_etcd.errors import InvalidSettings
-from twisted_etcd.registry.choice import RoundRobin
+from twisted_etcd.registry.choice import CHOICES, RoundRobin, choice_of
 from twisted_etcd.registry.instance import InstanceFormat
 
 
@@ -244,6 +244,11 @@ def test_a_client_has_what_its_string_says() -> None:
     assert endpoint.secure is None
 
 
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_client_can_have_every_choice(name: str) -> None:
+    assert type(client(f"etcd:shop:choice={name}").choice) is type(choice_of(name))
+
+
 def test_a_client_may_say_its_service_by_name_too() -> None:
     endpoint = client("etcd:name=shop")
     assert (endpoint.service, endpoint.timeout, endpoint.wait, endpoint.idle) == ("shop", 30.0, 0.0, 60.0)
@@ -261,7 +266,7 @@ def test_twisteds_own_tls_goes_around_it() -> None:
         ("etcd:a/b", "service name 'a/b' cannot be used"),
         ("etcd:a:80", "unexpected '80' behind 'a'"),
         ("etcd:a:name=b", "'a' stands beside name='b'"),
-        ("etcd:a:choice=best", "choice='best' is none of round-robin"),
+        ("etcd:a:choice=best", "choice='best' is none of round-robin, random, weighted, least-used, sticky"),
         ("etcd:a:timeout=0", "timeout='0' is not a number of seconds above 0"),
         ("etcd:a:timeout=never", "timeout='never' is not a number of seconds"),
         ("etcd:a:wait=-1", "wait='-1' is not a number of seconds from 0 on"),

@@ -165,6 +165,15 @@ class Config(Service):
         """Whether it may be older than what etcd has, since etcd was not reached yet, or cannot be followed now."""
         return self._following.stale
 
+    def on_stale(self, callback: Callable[[bool], object]) -> Callable[[], None]:
+        """
+        Have :attr:`stale` told when it changes; what the callback raises is logged and ends nothing.
+
+        :return: call it to be told no longer.
+        :raises TypeError: for what cannot be called.
+        """
+        return self._following.staleness.add(callback)
+
     @property
     def revision(self) -> int:
         """Etcd's revision that it is of; 0 where neither etcd nor a cache has been read."""

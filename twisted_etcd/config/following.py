@@ -16,6 +16,7 @@ from twisted_etcd.config.configuration import Configuration
 from twisted_etcd.config.snapshot import ConfigSource, Entry
 from twisted_etcd.config.view import Update, View
 from twisted_etcd.errors import ServiceStopped
+from twisted_etcd.listeners import Listeners
 from twisted_etcd.moment import Moment
 from twisted_etcd.recipes.follower import Change, RangeFollower
 
@@ -72,6 +73,9 @@ class Following:
         self._follower: RangeFollower | None = None
         self._filled_by: RangeFollower | None = None
         self._is_cut = False
+        #: Told when :attr:`stale` changes.
+        self.staleness: Listeners[bool] = Listeners(f"the configuration {configuration.paths.prefix} being stale")
+        self._was_stale = True
         self._timer: IDelayedCall | None = None
         self._stopped = False
 
@@ -83,7 +87,16 @@ class Following:
     @property
     def stale(self) -> bool:
         """Whether the view may be older than what etcd has."""
-        return self.source is not ConfigSource.ETCD or self._is_cut or getattr(self._filled_by, "stale", False)
+        return self.source is not ConfigSource.ETCD or self._is_cut or self._is_behind
+
+    @property
+    def _is_behind(self) -> bool:
+        return self._filled_by is not None and self._filled_by.stale
+
+    def _look_at_staleness(self) -> None:
+        if self.stale is not self._was_stale and not self._stopped:
+            self._was_stale = self.stale
+            self.staleness.tell(self._was_stale)
 
     @property
     def goes_on(self) -> bool:
@@ -157,6 +170,7 @@ class Following:
             random=self._random,
             prefix=True,
         )
+        follower.on_stale(lambda _: self._look_at_staleness())
         follower.start().addCallbacks(lambda _: self._read(follower), self._not_read)
         follower.ended.addErrback(self._ended)
 
@@ -175,6 +189,7 @@ class Following:
         self._cluster_id = follower.cluster_id
         # Before anybody is told, who may stop it all.
         self._keep()
+        self._look_at_staleness()
         if self.loaded.happened:
             self._advance(self._view.differences(found, follower.revision))
         else:
@@ -218,6 +233,7 @@ class Following:
         if self._stopped or self._follower is None:
             return
         self._is_cut = True
+        self._look_at_staleness()
         prefix = self._configuration.paths.prefix
         if failure.check(ServiceStopped):
             self._follower = None

@@ -23,13 +23,12 @@ from zope.interface import implementer
 
 from twisted_etcd.backoff import Backoff
 from twisted_etcd.endpoints.avoidance import Avoided
-from twisted_etcd.endpoints.choices import begin_use
 from twisted_etcd.endpoints.connection import Connecting
 from twisted_etcd.endpoints.failures import ConnectFailed, NoInstance
 from twisted_etcd.endpoints.following import IDLE, Hold, Source, Views
 from twisted_etcd.errors import TwistedEtcdError
 from twisted_etcd.gateway.tls_errors import TLS_ERRORS, tls_words
-from twisted_etcd.registry.choice import Choice, RoundRobin
+from twisted_etcd.registry.choice import Choice, RoundRobin, begin_use
 from twisted_etcd.registry.instance import Instance, Status
 from twisted_etcd.registry.registry import Registry, checked_name
 
@@ -252,10 +251,10 @@ class _Call:
         endpoint = self._endpoint
         address = instance.endpoint
         limit = self._left if candidates == 1 else min(_ATTEMPT_TIMEOUT, self._left / candidates)
-        end_use = begin_use(endpoint.choice, instance)
+        use = begin_use(endpoint.choice, instance)
 
         def lost() -> None:
-            end_use()
+            use.end()
             self._release()
 
         connecting = Connecting(self._factory, secure=endpoint.secure is not None, lost=lost)
@@ -278,7 +277,7 @@ class _Call:
             return protocol
         finally:
             if not established:
-                end_use()
+                use.end()
         endpoint.avoided.failed(address)
         return None
 

@@ -21,7 +21,6 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 
 from twisted_etcd.endpoints.arguments import Arguments, refuse
-from twisted_etcd.endpoints.choices import CHOICES
 from twisted_etcd.endpoints.client import TIMEOUT, EtcdClientEndpoint, Secure
 from twisted_etcd.endpoints.etcd import TTL
 from twisted_etcd.endpoints.following import IDLE
@@ -30,7 +29,7 @@ from twisted_etcd.endpoints.sharing import Sharing
 from twisted_etcd.endpoints.whereabouts import whereabouts
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
-from twisted_etcd.registry.choice import RoundRobin
+from twisted_etcd.registry.choice import CHOICES, ROUND_ROBIN, choice_of
 from twisted_etcd.registry.instance import InstanceFormat
 from twisted_etcd.registry.registry import checked_name
 
@@ -71,7 +70,7 @@ class Strings:
         arguments = Arguments(kwargs)
         named = arguments.text("name")
         settings = whereabouts(arguments, self._environ)
-        choice = arguments.one_of("choice", CHOICES, RoundRobin)
+        choice = arguments.one_of("choice", {name: name for name in CHOICES}, ROUND_ROBIN)
         key = arguments.text("key")
         tags = arguments.words("tags")
         secure = _secure(arguments)
@@ -83,7 +82,7 @@ class Strings:
             reactor,
             self.sharing.access(reactor, settings),
             _client_name(named, args),
-            choice=choice(),
+            choice=choice_of(choice, self._random),
             key=key,
             tags=tags,
             timeout=timeout,
