@@ -138,12 +138,15 @@ class Daemon(Service):
         self._give_up()
 
     def stopService(self) -> Deferred[None]:
-        """Stop the node, and then etcd, where it is ours."""
+        """Take the registrations back; when they had their time to drain stop the node, and then etcd, where it is ours."""
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         if self._node is not None:
+            # First, while all services still answer those who found them.
+            service = self._node.getServiceNamed(ETCD_SERVICE)
+            await cast("EtcdService", service).take_all_back()
             await self._node.stopService()
         if self._etcd is not None:
             await self._etcd.stopService()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from twisted_etcd.daemon.settings import EmbeddedSettings, Settings
+from twisted_etcd.daemon.settings import EmbeddedSettings, RegisterSettings, Settings
 from twisted_etcd.gateway.tls import TLSSettings
 from twisted_etcd.settings.etcd import EtcdSettings
 
@@ -25,11 +25,25 @@ def _lines(settings: Settings) -> Iterator[str]:
     for entry in settings.register:
         yield f"registers {entry.name} at {entry.address}"
         yield f"  TTL {entry.ttl} s, tags: {_listed(entry.tags)}, metadata: {_listed(entry.metadata)}"
+        yield from _registered(entry)
     for key in settings.watch:
         yield f"follows the configuration {settings.etcd.config_prefix}/{key.lstrip('/')}"
     for host in settings.services:
         yield f"hosts {host.path}" + (f" as {host.name}" if host.name else "")
         yield f"  settings: {_listed(host.settings)}"
+
+
+def _registered(entry: RegisterSettings) -> Iterator[str]:
+    """What differs from the defaults."""
+    default = RegisterSettings(name="", address="")
+    if entry.drain:
+        yield f"  its key is removed {_ms(entry.drain)} before the daemon stops"
+    if entry.weight != default.weight or entry.id:
+        yield f"  weight {entry.weight}, id {entry.id or entry.address}"
+    if entry.format is not default.format:
+        yield f"  written as {entry.format.value}"
+    if entry.own_lease:
+        yield "  with a lease of its own"
 
 
 def _etcd(etcd: EtcdSettings, embedded: EmbeddedSettings) -> Iterator[str]:

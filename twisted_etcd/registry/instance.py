@@ -95,14 +95,54 @@ def split_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def make_instance(service_address: str, tags: Iterable[str], metadata: Mapping[str, str]) -> Instance:
+def make_instance(
+    service_address: str, tags: Iterable[str], metadata: Mapping[str, str], *, weight: int = 1, instance_id: str = ""
+) -> Instance:
     """
     Build the instance at ``host:port``.
 
-    :raises InvalidSettings: where that is not what the address is, or tags and metadata are not texts.
+    :param instance_id: what tells it from the others; the address unless given.
+    :raises InvalidSettings: where that is not what the address is, tags and metadata are not texts, or the weight is no
+        whole number from 0 on.
     """
     address, port = split_address(service_address)
-    fields = {"address": address, "port": port, "tags": tags, "metadata": metadata, "id": service_address}
+    fields = {
+        "address": address,
+        "port": port,
+        "tags": tags,
+        "metadata": metadata,
+        "weight": weight,
+        "id": instance_id or service_address,
+    }
+    return _instance(fields, service_address)
+
+
+def change_instance(instance: Instance, **changes: object) -> Instance:
+    """
+    The same instance with other tags, metadata, weight or status; what is None stays.
+
+    :raises InvalidSettings: for what :func:`make_instance` refuses.
+    """
+    fields = {name: getattr(instance, name) for name in instance.__struct_fields__}
+    fields.update({name: value for name, value in changes.items() if value is not None})
+    if fields["status"] is msgspec.UNSET:
+        del fields["status"]
+    return _instance(fields, instance.endpoint)
+
+
+def _instance(fields: Mapping[str, object], service_address: str) -> Instance:
+    weight = fields["weight"]
+    if isinstance(weight, bool) or not isinstance(weight, int) or weight < 0:
+        msg = f"the weight of the instance at {service_address} must be a whole number from 0 on, not {weight!r}"
+        raise InvalidSettings(msg)
+    if not isinstance(fields["id"], str):
+        msg = f"the id of the instance at {service_address} must be a text, not {type(fields['id']).__name__}"
+        raise InvalidSettings(msg)
+    status = fields.get("status", Status.PASSING)
+    if status not in tuple(Status):
+        kinds = ", ".join(each.value for each in Status)
+        msg = f"the status of the instance at {service_address} must be one of {kinds}, not {status!r}"
+        raise InvalidSettings(msg)
     try:
         return msgspec.convert(fields, Instance)
     except msgspec.ValidationError as error:

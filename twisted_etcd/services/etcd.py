@@ -19,6 +19,7 @@ from twisted_etcd.messaging.delivery import Delivery
 from twisted_etcd.messaging.node import Node
 from twisted_etcd.messaging.routes import handles
 from twisted_etcd.messaging.service import MessageService
+from twisted_etcd.registry.registration import checked_drain
 from twisted_etcd.registry.registry import SERVICE_PREFIX, Registry
 from twisted_etcd.services import messages as m
 from twisted_etcd.services.background import Background
@@ -44,8 +45,10 @@ class EtcdService(MessageService):
     :param heartbeat_check_interval: seconds between two checks of all registrations.
     :param config_prefix: where configuration is kept in etcd.
     :param service_prefix: where services are kept in etcd.
-    :raises InvalidSettings: where the interval cannot be used.
-    :raises TypeError: where the client is none, or the interval no number.
+    :param drain: seconds that its stop waits when the keys of its registrations are gone, at the least; more where a
+        registration says so, none where nothing is registered.
+    :raises InvalidSettings: where the interval, or the drain, cannot be used.
+    :raises TypeError: where the client is none, or the interval or the drain no number.
     """
 
     _log = Logger()
@@ -58,6 +61,7 @@ class EtcdService(MessageService):
         heartbeat_check_interval: float = HEARTBEAT_CHECK_INTERVAL,
         config_prefix: str = CONFIG_PREFIX,
         service_prefix: str = SERVICE_PREFIX,
+        drain: float = 0.0,
         name: str = m.ETCD_SERVICE,
     ) -> None:
         super().__init__(name)
@@ -74,8 +78,11 @@ class EtcdService(MessageService):
         self._kv = KeyValues(client, self._background)
         self._watches = Watches(client, self._subscriptions)
         self._configs = Configs(Configuration(client, reactor, config_prefix), self._subscriptions)
-        registry = Registry(client, reactor, service_prefix)
-        self._instances = Instances(registry, self._subscriptions, self._background, self.send)
+        self._reactor = reactor
+        self._service_prefix = service_prefix
+        self._drain = checked_drain(drain)
+        self.stop_timeout += self._drain
+        self._instances = Instances(self._new_registry(), self._subscriptions, self._background, self.send)
         self._checking: Deferred[None] | None = None
         self._heartbeat = LoopingCall(self._check)
         self._heartbeat.clock = reactor
@@ -89,6 +96,13 @@ class EtcdService(MessageService):
     def registration_count(self) -> int:
         """How many services are to be kept registered."""
         return len(self._instances)
+
+    def _new_registry(self) -> Registry:
+        return Registry(self.client, self._reactor, self._service_prefix, drain=self._drain)
+
+    def on_init(self) -> None:
+        """Be ready to register, also after a stop."""
+        self._instances.registry = self._new_registry()
 
     def on_start(self) -> None:
         """Begin the heartbeat check."""
@@ -110,10 +124,19 @@ class EtcdService(MessageService):
             self._heartbeat.stop()
         if self._checking is not None:
             self._checking.cancel()
-        self._instances.take_all_back()
+        self._background.add(self._instances.take_all_back(), "registrations could not be taken back")
         self._kv.revoke_all()
         self._subscriptions.close_all()
         await self._background.wait()
+
+    def take_all_back(self) -> Deferred[None]:
+        """
+        Take all registrations back, and register nothing more until the next start: what a program does first when it
+        is to stop, while its services still answer those who found them.
+
+        :return: fires when the keys are gone, and all had their time to drain. Cancelling it ends that time.
+        """
+        return self._instances.take_all_back()
 
     async def on_exit(self) -> None:
         """Revoke what handlers that were still under way have been granted, and wait for what they left."""
@@ -231,6 +254,8 @@ class EtcdService(MessageService):
     @handles(m.EtcdServiceRegisterReq)
     async def on_register(self, message: m.EtcdServiceRegisterReq) -> m.EtcdServiceRegisterResp:
         """See the message."""
+        # A stop has to wait for those that drain.
+        self.stop_timeout = max(self.stop_timeout, type(self).stop_timeout + checked_drain(message.drain))
         return await self._instances.register(message, self._named(message.heartbeat_to))
 
     @handles(m.EtcdServiceUnregisterReq)
