@@ -303,7 +303,7 @@ def test_health_is_told_when_it_changes(scene: Scene, said: Said) -> None:
         scene.tell(heartbeat(healthy=healthy))
     assert [line.partition("#")[2] for line in said.lines if "shop" in line] == [
         "info shop at 127.0.0.1:80 is registered",
-        "warn shop at 127.0.0.1:80 is not registered now",
+        "warn shop at 127.0.0.1:80 is not registered now: lost",
         "info shop at 127.0.0.1:80 is registered",
     ]
 

@@ -138,7 +138,7 @@ class Daemon(Service):
         self._give_up()
 
     def stopService(self) -> Deferred[None]:
-        """Take the registrations back; when they had their time to drain stop the node, and then etcd, where it is ours."""
+        """Take the registrations back; when they had their time to drain stop the node, and then etcd if it is ours."""
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from twisted_etcd.client.client import EtcdClient
@@ -61,25 +60,25 @@ class _Member(msgspec.Struct, eq=False):
 
 class Convoy:
     """
-    Sends operations on keys: those of one turn of the reactor, and those that come while others are under way, travel
-    together, at most 100 in a transaction and two transactions at a time. So a thousand keys take ten requests, and
-    never come as a burst of a thousand.
+    Sends operations on keys: those that come while others are under way travel together, at most 100 in a transaction
+    and two transactions at a time. So a thousand keys take a dozen requests, and never come as a burst of a thousand.
+    No timer holds anything back.
 
     Operations on one key are done in the order in which they were asked for. Where etcd refuses a transaction because
     of one of its operations, nothing of it was done; it is halved, and the halves are sent, until each operation has an
     answer of its own.
     """
 
-    def __init__(self, client: EtcdClient, clock: IReactorTime) -> None:
+    def __init__(self, client: EtcdClient) -> None:
         self._client = client
-        self._clock = clock
         self._waiting: deque[_Member] = deque()
         #: Halves of what was refused, to be sent before all else.
         self._halves: deque[list[_Member]] = deque()
         #: The keys of what was sent and has no answer yet, halves among it.
         self._busy: set[str] = set()
         self._under_way: dict[Deferred[TxnResponse], list[_Member]] = {}
-        self._turn: IDelayedCall | None = None
+        #: Whether answers are being handed on: what they lead to travels together.
+        self._held_back = False
         self._stopped = False
 
     def do(self, path: str, operation: RequestOp, *, lease: int = 0, size: int = 0) -> Deferred[Done]:
@@ -97,8 +96,7 @@ class Convoy:
             member.answer.errback(_stopped())
             return member.answer
         self._waiting.append(member)
-        if self._turn is None:
-            self._turn = self._clock.callLater(0, self._send_in_turn)
+        self._send()
         return member.answer
 
     def _give_up(self, member: _Member) -> None:
@@ -108,12 +106,8 @@ class Convoy:
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    def _send_in_turn(self) -> None:
-        self._turn = None
-        self._send()
-
     def _send(self) -> None:
-        while len(self._under_way) < LANES and not self._stopped:
+        while len(self._under_way) < LANES and not self._stopped and not self._held_back:
             members = self._halves.popleft() if self._halves else self._next()
             if not members:
                 break
@@ -150,12 +144,14 @@ class Convoy:
         if len(answer.responses) != len(members):
             text = f"{len(members)} operations together were answered with {len(answer.responses)} results"
             self._fail(members, OutcomeUnknown(f"{text}; they may have been done"))
-        else:
-            self._release(members)
+            return
+
+        def hand_on() -> None:
             for member, response in zip(members, answer.responses, strict=True):
                 if not member.given_up:
                     member.answer.callback(Done(response, answer.header.revision))
-        self._send_later()
+
+        self._over(members, hand_on)
 
     def _failed(self, failure: Failure, sending: Deferred[TxnResponse]) -> None:
         members = self._under_way.pop(sending)
@@ -167,32 +163,32 @@ class Convoy:
         if isinstance(error, EtcdError) and _is_of_one(error, members):
             half = (len(members) + 1) // 2
             self._halves.extend((members[:half], members[half:]))
+            self._send()
         else:
             self._fail(members, error)
-        self._send_later()
 
     def _fail(self, members: Sequence[_Member], error: Exception) -> None:
-        self._release(members)
-        for member in members:
-            if not member.given_up:
-                member.answer.errback(Failure(_again(error)))
+        def hand_on() -> None:
+            for member in members:
+                if not member.given_up:
+                    member.answer.errback(Failure(_again(error)))
 
-    def _release(self, members: Sequence[_Member]) -> None:
+        self._over(members, hand_on)
+
+    def _over(self, members: Sequence[_Member], hand_on: Callable[[], None]) -> None:
         self._busy.difference_update(member.path for member in members)
-
-    def _send_later(self) -> None:
-        """At the end of this turn: what the answers lead to travels along."""
-        if self._turn is None and not self._stopped and (self._halves or self._waiting):
-            self._turn = self._clock.callLater(0, self._send_in_turn)
+        held_back, self._held_back = self._held_back, True
+        try:
+            hand_on()
+        finally:
+            self._held_back = held_back
+        self._send()
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """Send nothing more, and wait for nothing: all that is asked fails with ``ServiceStopped``."""
         self._stopped = True
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
         for sending in tuple(self._under_way):
             sending.cancel()
         left = [member for members in self._halves for member in members] + list(self._waiting)

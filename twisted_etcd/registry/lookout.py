@@ -7,7 +7,7 @@ from functools import partial
 from typing import Protocol
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -130,13 +130,12 @@ class Lookout:
         self._running = Deferred.fromCoroutine(self._run(revision)).addErrback(self._finished)
 
     def stop(self) -> Deferred[None]:
-        """Tell nothing any more; fires when nothing is under way."""
+        """Tell nothing any more; fires when nothing is under way. Cancelled, it does not wait for etcd to know."""
         self._stopped = True
         running = self._running
-        over: Deferred[None] = Deferred()
         if running is None:
-            over.callback(None)
-            return over
+            return succeed(None)
+        over: Deferred[None] = Deferred(lambda _: running.cancel())
 
         def ended(result: None) -> None:
             over.callback(result)
@@ -163,7 +162,7 @@ class Lookout:
                 self._call_out(self._history_is_gone)
             except (EtcdError, RequestFailed, WatchEnded) as error:
                 await self._wait(error)
-            except BaseException:
+            except Exception:
                 await watch.stop()
                 raise
 

@@ -149,6 +149,7 @@ class RegistrationMachine:
     :ivar writes: how many writes it has asked for.
     :ivar registered: whether the key was there once.
     :ivar last_error: what went wrong last, None once it is as wanted again.
+    :ivar removes: whether its removal, at the end, is its own, and not that of its lease.
     :ivar failure: why its removal, at the end, did not succeed so far.
     """
 
@@ -181,7 +182,8 @@ class RegistrationMachine:
         #: Whether it has been there since it was wanted last.
         self._was_alive = False
         self._stands_since = 0.0
-        self._removes = False
+
+        self.removes = False
         self._has_left = False
         self._is_over = False
 
@@ -295,15 +297,15 @@ class RegistrationMachine:
         """The write was refused, or failed."""
         write, meanwhile = self._answered()
         self.last_error = error
+        if meanwhile is not None and meanwhile.revision > self._there.revision:
+            self._know(meanwhile)
+        if write.lease != self.lease:
+            # It was for a lease that is gone, and goes with that wherever it came to.
+            return self._go_on()
         if isinstance(error, OutcomeUnknown):
             self._unsure = True
             if isinstance(write, Put):
                 self._late = write.lease
-        if meanwhile is not None and meanwhile.revision > self._there.revision:
-            self._know(meanwhile)
-        if write.lease != self.lease:
-            # It was for a lease that is gone.
-            return self._go_on()
         doubt: Actions = (Doubt(write.lease),) if isinstance(error, LeaseNotFound) else ()
         if self._wish is Wish.ENDED:
             self.failure = error
@@ -441,7 +443,7 @@ class RegistrationMachine:
         if self._has_left or self._is_over:
             return ()
         self._wish = Wish.ENDED
-        self._removes = remove
+        self.removes = remove
         waited = self._wait_no_longer()
         return (*waited, *(self._go_on() if remove else self._leave()))
 

@@ -517,7 +517,8 @@ class Registration:
                 self._home.notices.warn(_LEFT, self.path, error)
             self._do(self._machine.left(error if isinstance(error, Exception) else None))
 
-        self._tenancy.leave(self, timeout=self._home.leave_timeout).addBoth(left)
+        timeout = self._home.leave_timeout
+        self._tenancy.leave(self, with_all=timeout is not None, timeout=timeout).addBoth(left)
 
     def _broke(self, failure: Failure) -> None:
         """Nothing can be done any more: the client was stopped, or there is a mistake in the program."""

@@ -38,7 +38,7 @@ class Registrations:
 
     def __init__(self, client: EtcdClient, clock: IReactorTime, random: Callable[[], float]) -> None:
         self.clock = clock
-        self.convoy = Convoy(client, clock)
+        self.convoy = Convoy(client)
         self.ticks = Ticks(clock, random())
         self.notices = Notices(clock)
         self.lookouts = Lookouts(client, clock, self.convoy, random)

@@ -14,6 +14,7 @@ from twisted_etcd.backoff import Backoff
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.lease import Lease
 from twisted_etcd.errors import EtcdError, LeaseLost, RequestFailed, ServiceStopped
+from twisted_etcd.moment import Moment
 from twisted_etcd.registry.notices import named
 
 #: Seconds: the longest wait before a lease is asked for again.
@@ -61,6 +62,8 @@ class Tenancy:
         self._asking: Deferred[Lease] | None = None
         self._pause: IDelayedCall | None = None
         self._doubting: Deferred[int] | None = None
+        #: All have left.
+        self._left: Moment[None] = Moment()
 
     def __len__(self) -> int:
         return len(self._tenants)
@@ -83,22 +86,29 @@ class Tenancy:
             # Also where it was waiting to ask: there is one more who wants to know.
             self._ask()
 
-    def leave(self, tenant: Tenant, *, timeout: float | None = None) -> Deferred[None]:
+    def leave(self, tenant: Tenant, *, with_all: bool = False, timeout: float | None = None) -> Deferred[None]:
         """
         Need it no longer. After the last one it is revoked, and its keys go with it.
 
+        :param with_all: whether all are leaving, so that the key goes with the lease: wait for that.
         :param timeout: seconds for that.
         :return: fires when it is revoked, or needs not to be.
         :raises RequestFailed: etcd could not be told; it ends by its TTL.
         """
         self._tenants.pop(tenant, None)
+        leaving = self._left.wait() if with_all else None
         if self._tenants:
-            return succeed(None)
+            return succeed(None) if leaving is None else leaving
         self._rest()
         if self._asking is not None:
             self._asking.cancel()
         lease, self._lease = self._lease, None
-        return lease.revoke(timeout=timeout) if lease is not None else succeed(None)
+        left, self._left = self._left, Moment()
+        revoking: Deferred[None] = lease.revoke(timeout=timeout) if lease is not None else succeed(None)
+        if leaving is None:
+            return revoking
+        revoking.addCallbacks(left.fire, left.fail)
+        return leaving
 
     def doubt(self, lease_id: int) -> None:
         """etcd said that it does not have it: have it asked, so that the client learns of that too."""
