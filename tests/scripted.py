@@ -93,7 +93,7 @@ class ScriptedClient:
         self.asked: list[Asked] = []
         self.watches: list[tuple[Watch, dict[str, Any], ScriptedFeed]] = []
         self.keeper = ScriptedKeeper(self)
-        self.stop_timeout = 5.0
+        self.request_timeout = self.stop_timeout = 5.0
         self._lease_ids = iter(range(1, 1000))
 
     @property

@@ -562,19 +562,22 @@ class Registration:
                 waiting.callback(result)
 
     def _tell_end(self) -> None:
-        if self._given_up is None:
-            self._registered.fail(Failure(ServiceStopped(f"the registration of {self.path} was taken back")))
-        elif self._machine.is_over or self._machine.failure is not None:
-            # What its first attempt may have left is removed, or cannot be.
-            self._registered.fail(Failure(self._given_up))
-        if self._machine.failure is not None:
-            self._gone.fail(Failure(self._machine.failure))
-        if self._machine.is_over and not self._is_over:
+        machine = self._machine
+        if machine.is_over and not self._is_over:
+            # First, so that whoever is told finds nothing of it.
             self._is_over = True
             self._home.lookouts.remove(self.service, self)
-            self._look()
-            self._gone.fire(None)
             self._home.ended(self)
+            self._look()
+        if self._given_up is None:
+            self._registered.fail(Failure(ServiceStopped(f"the registration of {self.path} was taken back")))
+        elif machine.is_over or machine.failure is not None:
+            # What its first attempt may have left is removed, or cannot be.
+            self._registered.fail(Failure(self._given_up))
+        if machine.failure is not None:
+            self._gone.fail(Failure(machine.failure))
+        elif machine.is_over:
+            self._gone.fire(None)
 
 
 __all__ = ["Home", "Registration", "RegistrationState", "StateCallback", "checked_drain"]

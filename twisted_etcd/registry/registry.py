@@ -209,12 +209,13 @@ class Registry(Service):
         to drain is waited for. It cannot be used again.
 
         :return: fires when nothing is left: no delayed call, and no watch. With etcd away that takes at most the
-            client's ``stop_timeout``. Cancelling it ends the wait for what drains.
+            client's ``stop_timeout``, or its ``request_timeout`` where that is less. Cancelling it ends the wait for what drains.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         if self._stopping is None:
             self._stopping = Moment()
-            stopping = self._registrations.stop(self._drain, self._client.stop_timeout)
+            timeout = min(self._client.stop_timeout, self._client.request_timeout)
+            stopping = self._registrations.stop(self._drain, timeout)
             stopping.addCallbacks(self._stopping.fire, self._stopping.fail)
         if self._stopping.happened:
             return self._stopping.wait()

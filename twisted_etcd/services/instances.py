@@ -39,6 +39,8 @@ class _Entry(msgspec.Struct, eq=False):
     message: EtcdServiceRegisterReq
     #: Who is told of it.
     heartbeat_to: ServiceHandle | None
+    #: Whether who asked for it has no answer yet.
+    is_new: bool = True
 
 
 class Instances:
@@ -93,6 +95,7 @@ class Instances:
                 self._background.add(registration.take_back(0.0), f"{path} was not registered in time")
             self._withdraw(entry)
             raise
+        entry.is_new = False
         return EtcdServiceRegisterResp(success=True, lease_id=lease_id)
 
     def _withdraw(self, failed: _Entry) -> None:
@@ -181,7 +184,7 @@ class Instances:
 
     def _changed(self, entry: _Entry) -> None:
         self._report(entry)
-        if entry.registration.state is RegistrationState.ENDED:
+        if entry.registration.state is RegistrationState.ENDED and not entry.is_new:
             self._forget(entry)
 
     def _report(self, entry: _Entry) -> None:
