@@ -108,7 +108,7 @@ from twisted_etcd.messaging.messages import Message, Request
 from twisted_etcd.messaging.node import Node
 from twisted_etcd.messaging.routes import handles
 from twisted_etcd.messaging.service import MessageService
-from twisted_etcd.registry.instance import Instance
+from twisted_etcd.registry.instance import Instance, InstanceFormat, Status
 from twisted_etcd.registry.registration import Registration, RegistrationState
 from twisted_etcd.registry.registry import Registry
 from twisted_etcd.registry.view import ServiceChange, ServiceView
@@ -248,6 +248,7 @@ __all__ = [
     "FutureRevision",
     "HistoryReplaced",
     "Instance",
+    "InstanceFormat",
     "InternalError",
     "InvalidArgument",
     "InvalidAuthToken",
@@ -315,6 +316,7 @@ __all__ = [
     "SortOrder",
     "SortTarget",
     "StartFailed",
+    "Status",
     "TLSFailed",
     "TLSSettings",
     "TooManyLearners",

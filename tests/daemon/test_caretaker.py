@@ -30,7 +30,8 @@ from twisted_etcd.gateway.endpointset import EndpointState, EndpointStatus
 from twisted_etcd.messaging.node import Node
 from twisted_etcd.messaging.routes import handles
 from twisted_etcd.messaging.service import MessageService
-from twisted_etcd.registry.registration import RegistrationState
+from twisted_etcd.registry.instance import InstanceFormat
+from twisted_etcd.registry.machine import RegistrationState
 from twisted_etcd.services.messages import (
     ETCD_SERVICE,
     EtcdConfigChangedMsg,
@@ -196,6 +197,27 @@ def test_a_user_that_may_not_read_the_configuration_has_reached_etcd(scene: Scen
     scene.start(register=(SHOP,))
     assert said.count("etcd answers at") == 1
     assert len(scene.etcd.requests) == 1
+
+
+def test_all_that_a_registration_can_say_is_asked_for(scene: Scene) -> None:
+    scene.start(
+        register=(
+            RegisterSettings(
+                name="web", address="h:1", drain=1.5, weight=3, id="web-1", format=InstanceFormat.GO, own_lease=True
+            ),
+        )
+    )
+    [request] = scene.etcd.requests
+    assert request == EtcdServiceRegisterReq(
+        service_name="web",
+        service_address="h:1",
+        heartbeat_to=scene.caretaker.handle,
+        drain=1.5,
+        weight=3,
+        id="web-1",
+        format="go",
+        own_lease=True,
+    )
 
 
 def test_nothing_is_asked_for_before_etcd_answers(scene: Scene) -> None:

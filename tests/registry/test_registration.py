@@ -164,7 +164,7 @@ def test_where_that_cannot_be_undone_either_the_first_error_is_told(caplog: pyte
     scene.is_revoked(lease).fails(AWAY)
     failure_of(scene.registered, OutcomeUnknown)
     scene.nothing_is_left()
-    assert f"{PATH} is left to the TTL of its lease: etcd is away" in caplog.text
+    assert f"left to its TTL: {PATH}: etcd is away" in caplog.text
 
 
 def test_while_others_live_by_the_lease_it_is_undone_by_a_removal() -> None:
@@ -306,7 +306,7 @@ def test_a_key_that_is_deleted_or_overwritten_is_put_back_at_once(
     assert scene.states == [ALIVE, LOST, ALIVE, CONTESTED]
     scene.is_put(lease, 14)
     assert scene.states == [ALIVE, LOST, ALIVE, CONTESTED, ALIVE]
-    assert caplog.text.count(f"{PATH} was deleted or taken over by somebody, and is put back") == 2
+    assert caplog.text.count(f"deleted or taken over by somebody, and put back: {PATH}") == 2
 
 
 def test_who_takes_it_again_and_again_is_answered_after_waits_and_named_once(
@@ -585,7 +585,7 @@ def test_while_others_live_by_its_lease_the_removal_is_tried_until_it_is_done(
     scene.turn(1)
     scene.is_removed(lease)
     assert scene.registry.registrations == (other,)
-    assert f"{PATH} cannot be removed, and is tried again: etcd is away" in caplog.text
+    assert f"{PATH} cannot be removed, which is tried again: etcd is away" in caplog.text
 
 
 def test_a_put_that_comes_after_the_removal_is_removed_too(scene: Scene) -> None:

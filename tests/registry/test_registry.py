@@ -164,7 +164,7 @@ def test_where_etcd_could_not_be_told_nothing_is_waited_for_and_all_keys_are_nam
     scene.revoked().fails(Unavailable("etcd is away"))
     scene.etcd.take("stop of a watch").answer.callback(None)
     assert result_of(stopping) is None
-    assert f"/services/shop/{AT}, /services/shop/10.0.0.8:80 is left to the TTL of its lease" in caplog.text
+    assert f"left to its TTL: /services/shop/{AT}, /services/shop/10.0.0.8:80: etcd is away" in caplog.text
     scene.nothing_is_left()
 
 

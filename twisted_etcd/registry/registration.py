@@ -47,14 +47,14 @@ from twisted_etcd.registry.ticks import Tick, Ticks
 #: Told of each change.
 StateCallback = Callable[["Registration"], object]
 
-_TAKEN = "{keys} was deleted or taken over by somebody, and is put back"
+_TAKEN = "deleted or taken over by somebody, and put back: {keys}"
 _CONTESTED = (
-    "{keys} is taken or deleted again and again by somebody else, and is put back after waits: see that each instance"
-    " has an address of its own"
+    "taken or deleted again and again by somebody else, and put back after waits: {keys}; see that each instance has an"
+    " address of its own"
 )
-_FAILED = "{keys} cannot be registered, and is tried again: {why}"
-_NOT_REMOVED = "{keys} cannot be removed, and is tried again: {why}"
-_LEFT = "{keys} is left to the TTL of its lease: {why}"
+_FAILED = "{keys} cannot be registered, which is tried again: {why}"
+_NOT_REMOVED = "{keys} cannot be removed, which is tried again: {why}"
+_LEFT = "left to its TTL: {keys}: {why}"
 
 
 class Home(Protocol):

@@ -209,7 +209,8 @@ class Registry(Service):
         to drain is waited for. It cannot be used again.
 
         :return: fires when nothing is left: no delayed call, and no watch. With etcd away that takes at most the
-            client's ``stop_timeout``, or its ``request_timeout`` where that is less. Cancelling it ends the wait for what drains.
+            client's ``stop_timeout``, or its ``request_timeout`` where that is less. Cancelling it ends the wait for
+            what drains.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         if self._stopping is None:
