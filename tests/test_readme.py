@@ -142,9 +142,10 @@ async def test_a_service_that_is_registered(etcd_server: EmbeddedEtcd, capsys: p
     code = block("python", "registry.register(").replace("(reactor)", f"(reactor, {etcd_server.endpoint!r})")
     stopped: Deferred[None] = Deferred()
     clock = cast("Any", reactor)
-    serving = Deferred.fromCoroutine(run(code.replace("drain=5", "drain=0.1"))["serve"](clock, stopped))
     async with EtcdClient(clock, etcd_server.endpoint) as client:
-        async for batch in client.watch("/services/shop/", prefix=True, start_revision=1):
+        now = (await client.get("/services/shop/", prefix=True)).header.revision
+        serving = Deferred.fromCoroutine(run(code.replace("drain=5", "drain=0.1"))["serve"](clock, stopped))
+        async for batch in client.watch("/services/shop/", prefix=True, start_revision=now + 1):
             if b"warning" in batch.events[-1].kv.value:
                 break
         stopped.callback(None)

@@ -213,6 +213,30 @@ def test_a_reading_that_was_asked_for_before_a_write_says_nothing_of_it() -> Non
     assert made.is_settled
 
 
+def test_a_reading_that_is_later_than_the_write_it_did_not_know_of_counts() -> None:
+    made = alive()
+    made.update(b"v2")
+    assert made.read(Found(revision=12, there=True, lease=OTHERS), 0.0, writes=1) == ()
+    assert made.written(11, 0.0) == (Say(again=False), Put(b"v2", 1))
+
+
+def test_what_lives_by_the_lease_before_counts_as_gone() -> None:
+    made = alive()
+    made.lost()
+    made.seen(Found(revision=11, there=True, lease=1, value=b"v1"), 0.0)
+    assert made.state is LOST
+
+
+def test_what_was_unsure_goes_with_its_lease() -> None:
+    made = alive()
+    made.update(b"v2")
+    made.not_written(UNKNOWN)
+    made.lost()
+    made.withhold()
+    assert made.granted(2) == ()
+    assert made.is_settled
+
+
 def test_another_history_with_lower_revisions_is_believed_once_it_is_known() -> None:
     made = alive()
     assert made.seen(Found(revision=3), 0.0) == ()

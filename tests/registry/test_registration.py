@@ -321,7 +321,7 @@ def test_who_takes_it_again_and_again_is_answered_after_waits_and_named_once(
             assert "waits to try again" in scene.registration.describe()
             scene.turn(3)
         scene.is_put(lease, 12 + 2 * number)
-    assert caplog.text.count("is taken or deleted again and again by somebody else") == 1
+    assert caplog.text.count("taken or deleted again and again by somebody else") == 1
 
 
 @pytest.mark.parametrize("error", [Compacted(11, "compacted", 40), ClusterChanged(1, 2)])
