@@ -19,6 +19,7 @@ from twisted_etcd.schema.kv import (
     KeyValue,
     PutResponse,
     RangeResponse,
+    ResponseOp,
     TxnResponse,
 )
 
@@ -101,6 +102,7 @@ class ScriptedClient:
         self.asked: list[Asked] = []
         self.watches: list[tuple[Watch, dict[str, Any], ScriptedFeed]] = []
         self.keeper = ScriptedKeeper(self)
+        self.request_timeout = self.stop_timeout = 5.0
         self._lease_ids = iter(range(1, 1000))
 
     @property
@@ -171,3 +173,31 @@ def delete_event(key: str, revision: int) -> Event:
 
 def batch(*events: Event) -> WatchBatch:
     return WatchBatch(events, events[-1].kv.mod_revision)
+
+
+def put_of(asked: Asked) -> tuple[list[str], set[int]]:
+    """The keys and the leases of the puts in a transaction."""
+    puts = [operation.request_put for operation in asked.options["success"]]
+    return [put.key.decode() for put in puts], {put.lease for put in puts}
+
+
+def removed_by(asked: Asked) -> tuple[list[str], set[int]]:
+    """The keys that a transaction deletes, and the leases by which it does."""
+    inner = [operation.request_txn for operation in asked.options["success"]]
+    keys = [each.success[0].request_delete_range.key.decode() for each in inner]
+    return keys, {each.compare[0].lease for each in inner}
+
+
+def done(asked: Asked, revision: int, *there: KeyValue) -> None:
+    """Answer a transaction of puts, removals and readings; what is there is what is read."""
+    by_key = {each.key: each for each in there}
+    responses = []
+    for operation in asked.options["success"]:
+        if operation.request_range is not None:
+            kvs = tuple(each for key, each in by_key.items() if key == operation.request_range.key)
+            responses.append(ResponseOp(response_range=RangeResponse(kvs=kvs, count=len(kvs))))
+        elif operation.request_put is not None:
+            responses.append(ResponseOp(response_put=PutResponse()))
+        else:
+            responses.append(ResponseOp(response_txn=TxnResponse(succeeded=True)))
+    asked.answer.callback(TxnResponse(header=header(revision), succeeded=True, responses=tuple(responses)))

@@ -69,6 +69,7 @@ def test_every_block_of_python_is_one_that_is_run_here() -> None:
         "client.sync()",
         "addSystemEventTrigger",
         "TLSSettings(",
+        "registry.register(",
         "Application(",
         "class Prices",
         "watch_over_shop",
@@ -204,6 +205,24 @@ async def test_a_program_that_the_reactor_stops(
     await soon(stops[0]())
     assert await soon(following) is None
     assert capsys.readouterr().out.endswith("stopped\n")
+
+
+@ensureDeferred
+async def test_a_service_that_is_registered(etcd_server: EmbeddedEtcd, capsys: pytest.CaptureFixture[str]) -> None:
+    code = block("python", "registry.register(").replace("(reactor)", f"(reactor, {etcd_server.endpoint!r})")
+    stopped: Deferred[None] = Deferred()
+    clock = cast("Any", reactor)
+    async with EtcdClient(clock, etcd_server.endpoint) as client:
+        now = (await client.get("/services/shop/", prefix=True)).header.revision
+        serving = Deferred.fromCoroutine(run(code.replace("drain=5", "drain=0.1"))["serve"](clock, stopped))
+        async for batch in client.watch("/services/shop/", prefix=True, start_revision=now + 1):
+            if b"warning" in batch.events[-1].kv.value:
+                break
+        stopped.callback(None)
+        await soon(serving)
+        assert (await client.get("/services/shop/", prefix=True)).kvs == ()
+    states = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+    assert states == ["alive", "withheld", "wanted", "alive", "ended"]
 
 
 @pytest.fixture

@@ -186,3 +186,8 @@ class ClockedReactor(Clock):
     async def until_waiting(self, count: int = 1) -> None:
         """Until so many calls wait for the time to pass."""
         await self._event.until(lambda: len(self.getDelayedCalls()) >= count)
+
+    async def until_waiting_for(self, seconds: float) -> None:
+        """Until a call waits that is to come after so many seconds."""
+        due = self.seconds() + seconds
+        await self._event.until(lambda: any(call.getTime() == due for call in self.getDelayedCalls()))

@@ -30,7 +30,8 @@ from twisted_etcd.gateway.endpointset import EndpointState, EndpointStatus
 from twisted_etcd.messaging.node import Node
 from twisted_etcd.messaging.routes import handles
 from twisted_etcd.messaging.service import MessageService
-from twisted_etcd.registry.registration import RegistrationState
+from twisted_etcd.registry.instance import InstanceFormat
+from twisted_etcd.registry.machine import RegistrationState
 from twisted_etcd.services.messages import (
     ETCD_SERVICE,
     EtcdConfigChangedMsg,
@@ -198,6 +199,27 @@ def test_a_user_that_may_not_read_the_configuration_has_reached_etcd(scene: Scen
     assert len(scene.etcd.requests) == 1
 
 
+def test_all_that_a_registration_can_say_is_asked_for(scene: Scene) -> None:
+    scene.start(
+        register=(
+            RegisterSettings(
+                name="web", address="h:1", drain=1.5, weight=3, id="web-1", format=InstanceFormat.GO, own_lease=True
+            ),
+        )
+    )
+    [request] = scene.etcd.requests
+    assert request == EtcdServiceRegisterReq(
+        service_name="web",
+        service_address="h:1",
+        heartbeat_to=scene.caretaker.handle,
+        drain=1.5,
+        weight=3,
+        id="web-1",
+        format="go",
+        own_lease=True,
+    )
+
+
 def test_nothing_is_asked_for_before_etcd_answers(scene: Scene) -> None:
     answer: Deferred[None] = Deferred()
     scene.client.outcome = lambda _: answer
@@ -303,7 +325,7 @@ def test_health_is_told_when_it_changes(scene: Scene, said: Said) -> None:
         scene.tell(heartbeat(healthy=healthy))
     assert [line.partition("#")[2] for line in said.lines if "shop" in line] == [
         "info shop at 127.0.0.1:80 is registered",
-        "warn shop at 127.0.0.1:80 is not registered now",
+        "warn shop at 127.0.0.1:80 is not registered now: lost",
         "info shop at 127.0.0.1:80 is registered",
     ]
 

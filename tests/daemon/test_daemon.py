@@ -212,6 +212,30 @@ async def test_it_starts_without_etcd_says_so_once_and_begins_when_etcd_comes(
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_keys_go_at_once_and_services_still_answer_until_all_has_drained(
+    etcd_server: EmbeddedEtcd, prefix: str, run_daemon: RunDaemon, make_client: MakeClient, said: Said
+) -> None:
+    more = (
+        "register: [{name: shop, address: '127.0.0.1:80', drain: 400}]",
+        f"services: [{{class: tests.daemon.guests.Notebook, name: diary, settings: {{key: {prefix}note}}}}]",
+    )
+    daemon = run_daemon(document(etcd_server.endpoint, prefix, *more))
+    await said.until("shop at 127.0.0.1:80 is registered")
+    client, key = make_client(etcd_server.endpoint), f"{prefix}services/shop/127.0.0.1:80"
+    watch = client.watch(key)
+    await watch.ready
+    started = reactor.seconds()
+    stopping = daemon.stopService()
+    await watch.next()
+    assert await value_at(client, key) is None
+    assert (await node_of(daemon).call("diary", Note("still open"))).text == b"still open"
+    assert not stopping.called
+    await stopping
+    assert reactor.seconds() - started >= 0.4
+    await watch.stop()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_stop_while_etcd_is_away_is_quick(prefix: str, run_daemon: RunDaemon, said: Said) -> None:
     (port,) = free_ports(1)
     daemon = run_daemon(document(f"http://127.0.0.1:{port}", prefix, "watch: [app/database]"))

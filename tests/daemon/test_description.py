@@ -12,6 +12,7 @@ from twisted_etcd.daemon.settings import (
 )
 from twisted_etcd.gateway.endpoints import parse_endpoints
 from twisted_etcd.gateway.tls import TLSSettings
+from twisted_etcd.registry.instance import InstanceFormat
 from twisted_etcd.rendering.entry import RenderEntry, RunCommand, SendSignal
 from twisted_etcd.rendering.file import FileAccess
 from twisted_etcd.settings.etcd import AuthSettings, EtcdSettings
@@ -91,6 +92,19 @@ def test_all_that_can_be_said_is_said_but_no_secret() -> None:
         "  mode: as it is, owner: as it is, group: as it is",
         "  after 100 ms without a change, or 2000 ms with some",
         "  reload: SIGHUP to the process of /run/b",
+    ]
+
+
+def test_what_a_registration_says_of_its_own_is_described() -> None:
+    entry = RegisterSettings(
+        name="web", address="h:80", drain=1.5, weight=3, id="web-1", format=InstanceFormat.GO, own_lease=True
+    )
+    lines = describe(Settings(register=(entry,))).splitlines()
+    assert lines[lines.index("registers web at h:80") + 2 :] == [
+        "  its key is removed 1500 ms before the daemon stops",
+        "  weight 3, id web-1",
+        "  written as go",
+        "  with a lease of its own",
     ]
 
 

@@ -19,6 +19,7 @@ from twisted_etcd.daemon.settings import (
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.endpoints import parse_endpoints
 from twisted_etcd.gateway.tls import TLSSettings
+from twisted_etcd.registry.instance import InstanceFormat
 from twisted_etcd.rendering.entry import RenderEntry, RunCommand, SendSignal
 from twisted_etcd.rendering.file import FileAccess
 from twisted_etcd.settings.etcd import AuthSettings, EtcdSettings
@@ -509,6 +510,22 @@ MISTAKES = [
         "f.yaml:1: register[0].metadata: expected a mapping, got a list",
     ),
     (
+        "register: [{name: web, address: 'h:1', drain: 1s}]",
+        "f.yaml:1: register[0].drain: expected a whole number of milliseconds, got '1s' (a str)",
+    ),
+    (
+        "register: [{name: web, address: 'h:1', weight: -1}]",
+        "f.yaml:1: register[0].weight: expected a whole number from 0 to 1,000,000, got -1 (an int)",
+    ),
+    (
+        "register: [{name: web, address: 'h:1', format: xml}]",
+        "f.yaml:1: register[0].format: the form of an instance must be one of json, go, address, not 'xml'",
+    ),
+    (
+        "register: [{name: web, address: 'h:1', own_lease: 1}]",
+        "f.yaml:1: register[0].own_lease: expected true or false, got 1 (an int)",
+    ),
+    (
         "register:\n  - {name: web, address: 'h:1'}\n  - {name: web, address: 'h:1'}",
         "f.yaml:3: register[1]: web at h:1 stands twice",
     ),
@@ -740,3 +757,15 @@ def test_what_the_example_has_as_comments_is_right_too(pem: Path) -> None:
     assert first.check == ("nginx", "-t", "-c", "{file}")
     assert msgspec.structs.replace(first, access=FileAccess(), check=None, reload=None) == default
     assert second.reload == SendSignal(number=signal.SIGHUP, pid_file=Path("/run/other.pid"))
+
+
+def test_a_registration_can_say_how_it_is_written_and_how_it_ends(tmp_path: Path) -> None:
+    text = """
+register:
+  - {name: web, address: "h:1", drain: 1500, weight: 0, id: web-1, format: go, own_lease: true}
+"""
+    assert read(tmp_path, text).register == (
+        RegisterSettings(
+            name="web", address="h:1", drain=1.5, weight=0, id="web-1", format=InstanceFormat.GO, own_lease=True
+        ),
+    )

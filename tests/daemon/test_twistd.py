@@ -111,8 +111,9 @@ async def test_it_goes_into_the_background_and_ends_by_its_pid_file(
     await process.until_ended()
     events = [*(await soon(watch.next())).events, *(await soon(watch.next())).events]
     assert [(event.type, event.kv.key.decode()) for event in events] == [
-        (EventType.PUT, f"{prefix}note"),
+        # Before the services stop, so that they still answer those who found them.
         (EventType.DELETE, f"{prefix}shop/127.0.0.1:80"),
+        (EventType.PUT, f"{prefix}note"),
     ]
     log = (tmp_path / "log").read_text()
     assert RUNS in log

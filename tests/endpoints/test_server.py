@@ -196,7 +196,7 @@ async def test_while_etcd_is_away_it_serves_and_is_registered_afterwards(
     await connect(port_of(port), peer)
     await peer.until_received(b"hello")
     await peer.end()
-    await server.said.until("cannot be registered, and is tried again")
+    await server.said.until("cannot be registered, which is tried again")
     assert await server.values() == {}
     await proxy.heal()
     await server.registered()

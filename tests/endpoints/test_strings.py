@@ -163,8 +163,10 @@ def test_an_endpoint_with_tls_goes_in_it(tmp_path: Path, quoted: bool) -> None: 
         ("etcd:name=a:drain=nan:tcp:80", "drain='nan' is not a number of seconds up to"),
         ("etcd:name=a:tags=a,,b:tcp:80", "tags='a,,b' has an empty one between its commas"),
         ("etcd:name=a:format=xml:tcp:80", "format='xml' is none of json, go, address"),
-        ("etcd:name=a:format=go:tags=b:tcp:80", "the format go has no room for tags"),
-        ("etcd:name=a:format=address:metadata=b=c:tcp:80", "the format address has no room for metadata"),
+        (
+            "etcd:name=a:format=address:metadata=b=c:tcp:80",
+            "service 'a' has metadata, for which a bare address has no",
+        ),
         ("etcd:name=a:address=0.0.0.0:tcp:80", "address: '0.0.0.0' is no address that others could reach"),
         (r"etcd:name=a:address=\:\::tcp:80", "address: '::' is no address that others could reach"),
         (r"etcd:name=a:address=host\:port:tcp:80", "address: service address 'host:port' is not HOST:PORT"),

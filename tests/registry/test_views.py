@@ -196,7 +196,7 @@ def test_of_too_many_that_nobody_holds_the_one_not_asked_for_the_longest_goes() 
     assert len(views) == 4
 
 
-def test_stopped_they_all_end_and_none_is_given_until_they_are_started_again(asked: Asked) -> None:
+def test_stopped_they_all_end_and_none_is_given_any_more(asked: Asked) -> None:
     loaded, loading = asked.registry.view("shop"), asked.registry.instances("other")
     asked.loads()
     stopping = asked.registry.views.stop()
@@ -209,12 +209,6 @@ def test_stopped_they_all_end_and_none_is_given_until_they_are_started_again(ask
     for ask in (asked.registry.view, asked.registry.instances):
         with pytest.raises(ServiceStopped, match="so there is no view of service 'shop'"):
             ask("shop")
-    asked.registry.views.start()
-    asked.registry.view("shop")
-    asked.loads()
-    stopping = asked.registry.views.stop()
-    asked.etcd.take("stop of a watch").answer.callback(None)
-    assert result_of(stopping) is None
 
 
 def test_a_protection_is_the_registrys_or_the_views_own() -> None:

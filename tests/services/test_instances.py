@@ -67,7 +67,7 @@ def clock() -> ClockedReactor:
 
 async def interval_passes(clock: ClockedReactor) -> None:
     """Let the next check come, once the last one is over."""
-    await clock.until_waiting()
+    await clock.until_waiting_for(INTERVAL)
     clock.advance(INTERVAL)
 
 
@@ -132,10 +132,12 @@ async def test_registered_once_more_it_is_replaced_and_never_gone(world: World) 
     assert (await world.caller.ask(EtcdServiceDiscoverReq("shop"))).instances[0].tags == ("new",)
     kv = await key_of(world)
     assert kv is not None
-    assert kv.lease == second.lease_id != first.lease_id
+    # They share the lease of their TTL.
+    assert kv.lease == second.lease_id == first.lease_id
     assert (await world.caller.ask(EtcdServiceUnregisterReq("shop", AT))).success
     events = [await world.caller.next(EtcdWatchEvent) for _ in range(3)]
     assert [event.event_type for event in events] == [EventType.PUT, EventType.PUT, EventType.DELETE]
+    # The last one has left it.
     assert first.lease_id not in [lease.ID for lease in (await world.client.leases()).leases]
 
 

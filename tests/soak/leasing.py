@@ -87,16 +87,17 @@ class Registrations:
 
     def __init__(self, client: EtcdClient, clock: IReactorTime, count: int) -> None:
         self._registry = Registry(client, clock)
+        # Each second one has a lease of its own; the others share one.
         self._addresses = [f"10.0.0.{number}:80" for number in range(1, count + 1)]
         self._registrations: list[Registration] = []
 
     async def start(self) -> None:
         """Register all."""
         self._registrations = [
-            self._registry.registration(_SERVICE, address, ttl=LEASE_TTL, patient=True, changed=_note)
-            for address in self._addresses
+            self._registry.register(_SERVICE, address, ttl=LEASE_TTL, own_lease=bool(number % 2))
+            for number, address in enumerate(self._addresses)
         ]
-        await gatherResults([each.start() for each in self._registrations])
+        await gatherResults([each.registered for each in self._registrations])
 
     async def missing(self) -> list[str]:
         """Those that etcd does not have now."""
@@ -105,9 +106,4 @@ class Registrations:
 
     async def stop(self) -> None:
         """Take all back."""
-        await gatherResults([each.take_back() for each in self._registrations])
-
-
-def _note(registration: Registration) -> None:
-    """What it is doing is read from etcd, and not from what it says of itself."""
-    assert registration.path
+        await self._registry.stopService()

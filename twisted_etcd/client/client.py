@@ -204,6 +204,16 @@ class EtcdClient(Service):
         return f"<EtcdClient of {', '.join(each.url for each in self.endpoints)}>"
 
     @property
+    def request_timeout(self) -> float:
+        """Seconds that a request may take in all, unless it brings its own."""
+        return self._gateway.request_timeout
+
+    @property
+    def stop_timeout(self) -> float:
+        """Seconds that its end may take while etcd does not answer."""
+        return self._stop_timeout
+
+    @property
     def endpoints(self) -> tuple[EndpointStatus, ...]:
         """What it knows of each endpoint: its URL, whether it serves, and if not, why."""
         return self._gateway.endpoint_statuses

@@ -154,6 +154,11 @@ class Caretaker(MessageService):
             tags=wanted.tags,
             metadata=wanted.metadata,
             heartbeat_to=self.handle,
+            drain=wanted.drain,
+            weight=wanted.weight,
+            id=wanted.id,
+            format=wanted.format.value,
+            own_lease=wanted.own_lease,
         )
         what = f"register {wanted.name} at {wanted.address}"
         await self._insist(what, lambda: self.call(ETCD_SERVICE, request, math.inf))
@@ -204,7 +209,8 @@ class Caretaker(MessageService):
         if message.healthy:
             self._log.info("{name} at {address} is registered", name=name, address=address)
         else:
-            self._log.warn("{name} at {address} is not registered now", name=name, address=address)
+            text = "{name} at {address} is not registered now: {state}"
+            self._log.warn(text, name=name, address=address, state=message.state.value)
 
 
 def _needs_somebody(error: RequestFailed | EtcdError) -> bool:

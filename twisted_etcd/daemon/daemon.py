@@ -194,7 +194,7 @@ class Daemon(Service):
         self._give_up()
 
     def stopService(self) -> Deferred[None]:
-        """Stop the node, and then etcd, where it is ours."""
+        """Take the registrations back; when they had their time to drain stop the node, and then etcd if it is ours."""
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
@@ -203,6 +203,9 @@ class Daemon(Service):
         if self._rendering_once is not None:
             await self._rendering_once.stopService()
         if self._node is not None:
+            # First, while all services still answer those who found them.
+            service = self._node.getServiceNamed(ETCD_SERVICE)
+            await cast("EtcdService", service).take_all_back()
             await self._node.stopService()
         if self._etcd is not None:
             await self._etcd.stopService()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from twisted_etcd.daemon.health_settings import describe_checks
-from twisted_etcd.daemon.settings import EmbeddedSettings, Settings
+from twisted_etcd.daemon.settings import EmbeddedSettings, RegisterSettings, Settings
 from twisted_etcd.gateway.tls import TLSSettings
 from twisted_etcd.rendering.entry import RenderEntry, RunCommand
 from twisted_etcd.settings.etcd import EtcdSettings
@@ -27,6 +27,7 @@ def _lines(settings: Settings) -> Iterator[str]:
     for entry in settings.register:
         yield f"registers {entry.name} at {entry.address}"
         yield f"  TTL {entry.ttl} s, tags: {_listed(entry.tags)}, metadata: {_listed(entry.metadata)}"
+        yield from _registered(entry)
         yield from (f"  {line}" for line in describe_checks(entry.checks))
     for key in settings.watch:
         yield f"follows the configuration {settings.etcd.config_prefix}/{key.lstrip('/')}"
@@ -35,6 +36,19 @@ def _lines(settings: Settings) -> Iterator[str]:
         yield f"  settings: {_listed(host.settings)}"
     for rendered in settings.render:
         yield from _render(rendered)
+
+
+def _registered(entry: RegisterSettings) -> Iterator[str]:
+    """What differs from the defaults."""
+    default = RegisterSettings(name="", address="")
+    if entry.drain:
+        yield f"  its key is removed {_ms(entry.drain)} before the daemon stops"
+    if entry.weight != default.weight or entry.id:
+        yield f"  weight {entry.weight}, id {entry.id or entry.address}"
+    if entry.format is not default.format:
+        yield f"  written as {entry.format.value}"
+    if entry.own_lease:
+        yield "  with a lease of its own"
 
 
 def _etcd(etcd: EtcdSettings, embedded: EmbeddedSettings) -> Iterator[str]:

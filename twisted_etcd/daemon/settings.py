@@ -20,8 +20,8 @@ from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.endpoints import parse_endpoints
 from twisted_etcd.gateway.tls import TLSSettings
-from twisted_etcd.registry.instance import split_address
-from twisted_etcd.registry.registry import checked_name
+from twisted_etcd.registry.instance import InstanceFormat, split_address
+from twisted_etcd.registry.registry import checked_form, checked_name
 from twisted_etcd.rendering.entry import RenderEntry
 from twisted_etcd.settings.document import Mistakes, read_document
 from twisted_etcd.settings.etcd import EtcdSettings, etcd_settings, time_of
@@ -29,6 +29,8 @@ from twisted_etcd.settings.section import Section
 
 #: etcd's own limit.
 _LONGEST_TTL = 9_000_000_000
+#: More than anybody needs, and little enough to be added up.
+_HIGHEST_WEIGHT = 1_000_000
 
 
 class NodeSettings(msgspec.Struct, frozen=True):
@@ -49,6 +51,11 @@ class RegisterSettings(Discreet, frozen=True, kw_only=True):
 
     :ivar address: ``host:port``.
     :ivar ttl: seconds.
+    :ivar drain: seconds between the removal of its key and the daemon's stop.
+    :ivar weight: its share of the calls.
+    :ivar id: what tells it from the others; the address where it is empty.
+    :ivar format: how it is written in etcd.
+    :ivar own_lease: with a lease of its own.
     :ivar checks: what decides whether it is in etcd; without any it always is.
     """
 
@@ -59,6 +66,11 @@ class RegisterSettings(Discreet, frozen=True, kw_only=True):
     ttl: int = 10
     tags: tuple[str, ...] = ()
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    drain: float = 0.0
+    weight: int = 1
+    id: str = ""
+    format: InstanceFormat = InstanceFormat.JSON
+    own_lease: bool = False
     checks: tuple[CheckSettings, ...] = ()
 
 
@@ -183,6 +195,11 @@ def _register(root: Section, directory: Path) -> tuple[RegisterSettings, ...]:
             ttl=section.whole("ttl", 10, least=1, most=_LONGEST_TTL, expected="a whole number of seconds"),
             tags=section.texts("tags"),
             metadata=section.text_map("metadata"),
+            drain=time_of(section, "drain", 0.0, least=0),
+            weight=section.whole("weight", 1, least=0, most=_HIGHEST_WEIGHT, expected="a whole number"),
+            id=section.text("id", ""),
+            format=section.parsed("format", checked_form, InstanceFormat.JSON),
+            own_lease=section.flag("own_lease", default=False),
             checks=check_settings(section, directory),
         )
         section.end()

@@ -22,14 +22,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_etcd.backoff import Backoff
-from twisted_etcd.endpoints.etcd import TTL, Wanted, check, etcd_endpoints, register
+from twisted_etcd.endpoints.etcd import Wanted, check, etcd_endpoints, register
 from twisted_etcd.endpoints.outward import is_loopback, is_specific, outward_address
 from twisted_etcd.errors import InvalidSettings, TwistedEtcdError, Unavailable
 from twisted_etcd.gateway.endpoints import Endpoint
 from twisted_etcd.moment import Moment
 from twisted_etcd.registry.instance import Instance, InstanceFormat, split_address
 from twisted_etcd.registry.registration import Registration, RegistrationState
-from twisted_etcd.registry.registry import Registry
+from twisted_etcd.registry.registry import TTL, Registry
 
 #: Seconds: the longest wait before the way to etcd is looked for again.
 _LONGEST_BACKOFF = 10.0

@@ -10,7 +10,6 @@ from twisted.internet.interfaces import IReactorCore, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_etcd.endpoints.etcd import end
 from twisted_etcd.endpoints.following import Hold, Views
 from twisted_etcd.gateway.gateway import IGatewayReactor
 from twisted_etcd.moment import Moment
@@ -114,7 +113,7 @@ class _SharedEtcd:
             self._retired()
             if self._core is not None:
                 self._core.removeSystemEventTrigger(self._trigger)
-            ending = end(self._registry).addErrback(self._complain)
+            ending = self._registry.stopService().addErrback(self._complain)
             ending.addCallback(lambda _: self._client.stopService()).addErrback(self._complain)
             ending.addCallback(self._over.fire)
         return self._over.wait()

@@ -22,7 +22,6 @@ from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 
 from twisted_etcd.endpoints.arguments import Arguments, refuse
 from twisted_etcd.endpoints.client import TIMEOUT, EtcdClientEndpoint, Secure
-from twisted_etcd.endpoints.etcd import TTL
 from twisted_etcd.endpoints.following import IDLE
 from twisted_etcd.endpoints.server import EtcdServerEndpoint, split_host
 from twisted_etcd.endpoints.sharing import Sharing
@@ -31,7 +30,7 @@ from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
 from twisted_etcd.registry.choice import CHOICES, ROUND_ROBIN, choice_of
 from twisted_etcd.registry.instance import InstanceFormat
-from twisted_etcd.registry.registry import checked_name
+from twisted_etcd.registry.registry import TTL, checked_name
 
 #: etcd's own limit.
 _LONGEST_TTL = 9_000_000_000

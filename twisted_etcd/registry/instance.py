@@ -118,14 +118,54 @@ def split_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def make_instance(service_address: str, tags: Iterable[str], metadata: Mapping[str, str]) -> Instance:
+def make_instance(
+    service_address: str, tags: Iterable[str], metadata: Mapping[str, str], *, weight: int = 1, instance_id: str = ""
+) -> Instance:
     """
     Build the instance at ``host:port``.
 
-    :raises InvalidSettings: where that is not what the address is, or tags and metadata are not texts.
+    :param instance_id: what tells it from the others; the address unless given.
+    :raises InvalidSettings: where that is not what the address is, tags and metadata are not texts, or the weight is no
+        whole number from 0 on.
     """
     address, port = split_address(service_address)
-    fields = {"address": address, "port": port, "tags": tags, "metadata": metadata, "id": service_address}
+    fields = {
+        "address": address,
+        "port": port,
+        "tags": tags,
+        "metadata": metadata,
+        "weight": weight,
+        "id": instance_id or service_address,
+    }
+    return _instance(fields, service_address)
+
+
+def change_instance(instance: Instance, **changes: object) -> Instance:
+    """
+    The same instance with other tags, metadata, weight or status; what is None stays.
+
+    :raises InvalidSettings: for what :func:`make_instance` refuses.
+    """
+    fields = {name: getattr(instance, name) for name in instance.__struct_fields__}
+    fields.update({name: value for name, value in changes.items() if value is not None})
+    if fields["status"] is msgspec.UNSET:
+        del fields["status"]
+    return _instance(fields, instance.endpoint)
+
+
+def _instance(fields: Mapping[str, object], service_address: str) -> Instance:
+    weight = fields["weight"]
+    if isinstance(weight, bool) or not isinstance(weight, int) or weight < 0:
+        msg = f"the weight of the instance at {service_address} must be a whole number from 0 on, not {weight!r}"
+        raise InvalidSettings(msg)
+    if not isinstance(fields["id"], str):
+        msg = f"the id of the instance at {service_address} must be a text, not {type(fields['id']).__name__}"
+        raise InvalidSettings(msg)
+    status = fields.get("status", Status.PASSING)
+    if status not in tuple(Status):
+        kinds = ", ".join(each.value for each in Status)
+        msg = f"the status of the instance at {service_address} must be one of {kinds}, not {status!r}"
+        raise InvalidSettings(msg)
     try:
         return msgspec.convert(fields, Instance)
     except msgspec.ValidationError as error:
@@ -139,20 +179,34 @@ def encode_instance(instance: Instance, form: InstanceFormat = InstanceFormat.JS
 
     :raises InvalidSettings: where the form has no place for all that the instance has, which is named.
     """
+    check_form(f"the instance at {instance.endpoint}", instance, form)
     match form:
         case InstanceFormat.GO:
             return _encode_for_go(instance)
         case InstanceFormat.ADDRESS:
-            more = [*_set_in(_extras(instance)), *(["metadata"] if instance.metadata else [])]
-            if more:
-                msg = (
-                    f"the instance at {instance.endpoint} has {' and '.join(more)}, for which a bare address has no "
-                    "place; leave that out, or write the instance as 'json' or 'go'"
-                )
-                raise InvalidSettings(msg)
             return instance.endpoint.encode()
         case InstanceFormat.JSON:
             return msgspec.json.encode(instance)
+
+
+def check_form(what: str, instance: Instance, form: InstanceFormat) -> None:
+    """
+    See that a form has a place for all that an instance has.
+
+    :param what: it is, for the error.
+    :raises InvalidSettings: where it has not; it is named.
+    """
+    if form is InstanceFormat.GO and _EXTRAS in instance.metadata:
+        msg = f"{what} has metadata named {_EXTRAS!r}; that name is taken in Go's form"
+        raise InvalidSettings(msg)
+    if form is InstanceFormat.ADDRESS:
+        more = [*_set_in(_extras(instance)), *(["metadata"] if instance.metadata else [])]
+        if more:
+            msg = (
+                f"{what} has {' and '.join(more)}, for which a bare address has no place; leave that out, or write the "
+                "instance as 'json' or 'go'"
+            )
+            raise InvalidSettings(msg)
 
 
 def _extras(instance: Instance) -> _Extras:
@@ -166,9 +220,6 @@ def _set_in(extras: _Extras) -> list[str]:
 
 
 def _encode_for_go(instance: Instance) -> bytes:
-    if _EXTRAS in instance.metadata:
-        msg = f"the instance at {instance.endpoint} has metadata named {_EXTRAS!r}; that name is taken in Go's form"
-        raise InvalidSettings(msg)
     # Go sorts them so.
     metadata: dict[str, object] = dict(sorted(instance.metadata.items()))
     extras = _extras(instance)

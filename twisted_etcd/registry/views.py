@@ -133,10 +133,6 @@ class Views:
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Give views, as from the beginning, after :meth:`stop` too."""
-        self._stopped = False
-
     def stop(self) -> Deferred[None]:
         """End them all, and give none any more; fires when nothing of them is under way."""
         self._stopped = True

@@ -227,12 +227,22 @@ class EtcdApi:
         metadata: Mapping[str, str] | None = None,
         *,
         patient: bool = False,
+        drain: float = 0.0,
+        weight: int = 1,
+        id: str = "",  # noqa: A002 - as the instance has it
+        format: str = "json",  # noqa: A002 - as the message has it
+        own_lease: bool = False,
     ) -> Deferred[int]:
         """
         Register an instance of a service; fires with the id of its lease.
 
         :param ttl: seconds that it stays when nothing is heard of this process any more.
         :param patient: while etcd is away, wait for it, however long that takes; without it, the Deferred fails.
+        :param drain: seconds between the removal of its key and the end of :meth:`unregister_service`, or of a stop.
+        :param weight: its share of the calls, against the other instances' weights.
+        :param id: what tells it from the others; the address unless given.
+        :param format: how it is written in etcd: ``json``, ``go``, or ``address``.
+        :param own_lease: with a lease of its own, and not the one that all with its TTL share.
         """
         request = m.EtcdServiceRegisterReq(
             service_name=service_name,
@@ -241,14 +251,26 @@ class EtcdApi:
             tags=tags,
             metadata=dict(metadata or {}),
             patient=patient,
+            drain=drain,
+            weight=weight,
+            id=id,
+            format=format,
+            own_lease=own_lease,
         )
         calling = self._caller.call(self._target, request, math.inf if patient else None)
         return calling.addCallback(lambda answer: answer.lease_id)
 
-    def unregister_service(self, service_name: str, service_address: str) -> Deferred[bool]:
-        """Take a registration back; fires with whether there was one."""
-        request = m.EtcdServiceUnregisterReq(service_name, service_address)
-        return self._caller.call(self._target, request).addCallback(lambda answer: answer.success)
+    def unregister_service(
+        self, service_name: str, service_address: str, drain: float | None = None, *, timeout: float | None = None
+    ) -> Deferred[bool]:
+        """
+        Take a registration back; fires with whether there was one.
+
+        :param drain: seconds to wait when its key is gone; what it was registered with where it is None.
+        :param timeout: seconds for the call, more than the drain: the node's default where it is None.
+        """
+        request = m.EtcdServiceUnregisterReq(service_name, service_address, drain)
+        return self._caller.call(self._target, request, timeout).addCallback(lambda answer: answer.success)
 
     def discover_service(
         self,

@@ -73,12 +73,16 @@ class _Following:
 
 
 class Discovery:
-    """Answers which instances a service has, and turns their changes into messages."""
+    """
+    Answers which instances a service has, and turns their changes into messages.
+
+    :ivar registry: where it looks for them.
+    """
 
     _log = Logger()
 
     def __init__(self, registry: Registry, subscriptions: Subscriptions) -> None:
-        self._registry = registry
+        self.registry = registry
         self._subscriptions = subscriptions
 
     async def discover(self, message: EtcdServiceDiscoverReq) -> EtcdServiceDiscoverResp:
@@ -86,14 +90,14 @@ class Discovery:
         where = make_filter(message.tags, message.metadata, message.status)
         name = message.service_name
         if not message.fresh:
-            view = await self._registry.views.loaded(name)
+            view = await self.registry.views.loaded(name)
             return _found(view.select(where), stale=view.stale)
-        known = self._registry.views.known(name)
+        known = self.registry.views.known(name)
         try:
             timeout = _WHILE_STALE if known is not None and known.stale else None
-            instances = await self._registry.discover(name, timeout=timeout)
+            instances = await self.registry.discover(name, timeout=timeout)
         except RequestFailed as error:
-            known = self._registry.views.known(name)
+            known = self.registry.views.known(name)
             if known is None:
                 raise
             self._log.info(
@@ -102,7 +106,7 @@ class Discovery:
             return _found(known.select(where), stale=True)
         # For when etcd is away.
         with suppress(ServiceStopped):
-            self._registry.views.asked(name)
+            self.registry.views.asked(name)
         return _found(where.of(instances), stale=False)
 
     async def watch(self, message: EtcdServiceWatchReq, subscriber: ServiceHandle) -> EtcdServiceWatchResp:
@@ -124,7 +128,7 @@ class Discovery:
                 )
             )
 
-        view = self._registry.views.asked(name)
+        view = self.registry.views.asked(name)
         following = _Following(view, where, tell)
         await self._subscriptions.begin(subscription, following, lambda: following.start(patient=message.patient))
         return EtcdServiceWatchResp(subscription.id, view.select(where), view.stale)

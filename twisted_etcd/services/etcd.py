@@ -21,6 +21,7 @@ from twisted_etcd.messaging.node import Node
 from twisted_etcd.messaging.routes import handles
 from twisted_etcd.messaging.service import MessageService
 from twisted_etcd.registry.protection import Protection
+from twisted_etcd.registry.registration import checked_drain
 from twisted_etcd.registry.registry import SERVICE_PREFIX, Registry
 from twisted_etcd.services import messages as m
 from twisted_etcd.services.background import Background
@@ -48,9 +49,12 @@ class EtcdService(MessageService):
     :param config_prefix: where configuration is kept in etcd.
     :param service_prefix: where services are kept in etcd.
     :param protection: what is held back where many instances of a service vanish at once; nothing unless given.
-    :ivar registry: the services in etcd, as this service finds them: ``registry.view(name)`` is shared with it.
-    :raises InvalidSettings: where the interval cannot be used.
-    :raises TypeError: where the client is none, or the interval no number.
+    :param drain: seconds that its stop waits when the keys of its registrations are gone, at the least; more where a
+        registration says so, none where nothing is registered.
+    :ivar registry: the services in etcd, as this service finds them: ``registry.view(name)`` is shared with it. After a
+        stop, the next start has another one.
+    :raises InvalidSettings: where the interval, or the drain, cannot be used.
+    :raises TypeError: where the client is none, or the interval or the drain no number.
     """
 
     _log = Logger()
@@ -64,6 +68,7 @@ class EtcdService(MessageService):
         config_prefix: str = CONFIG_PREFIX,
         service_prefix: str = SERVICE_PREFIX,
         protection: Protection | None = None,
+        drain: float = 0.0,
         name: str = m.ETCD_SERVICE,
     ) -> None:
         super().__init__(name)
@@ -80,7 +85,12 @@ class EtcdService(MessageService):
         self._kv = KeyValues(client, self._background)
         self._watches = Watches(client, self._subscriptions)
         self._configs = Configs(Configuration(client, reactor, config_prefix), self._subscriptions)
-        self.registry = Registry(client, reactor, service_prefix, protection=protection)
+        self._reactor = reactor
+        self._service_prefix = service_prefix
+        self._protection = protection
+        self._drain = checked_drain(drain)
+        self.stop_timeout += self._drain
+        self.registry = self._new_registry()
         self._instances = Instances(self.registry, self._background, self.send)
         self._discovery = Discovery(self.registry, self._subscriptions)
         self._checking: Deferred[None] | None = None
@@ -97,9 +107,18 @@ class EtcdService(MessageService):
         """How many services are to be kept registered."""
         return len(self._instances)
 
+    def _new_registry(self) -> Registry:
+        return Registry(
+            self.client, self._reactor, self._service_prefix, protection=self._protection, drain=self._drain
+        )
+
+    def on_init(self) -> None:
+        """Be ready to register, also after a stop."""
+        if self.registry.stopped:
+            self.registry = self._instances.registry = self._discovery.registry = self._new_registry()
+
     def on_start(self) -> None:
         """Begin the heartbeat check."""
-        self.registry.views.start()
         if self.client in (later := cast("Node", self.parent).services)[later.index(self) :]:
             self._log.warn(
                 "{client} comes after {service} in the node, and is stopped before it: set its parent first",
@@ -118,11 +137,20 @@ class EtcdService(MessageService):
             self._heartbeat.stop()
         if self._checking is not None:
             self._checking.cancel()
-        self._instances.take_all_back()
+        self._instances.forget_all()
+        self._background.add(self.registry.stopService(), "registrations could not be taken back")
         self._kv.revoke_all()
         self._subscriptions.close_all()
-        self._background.add(self.registry.views.stop(), "what follows services could not be ended")
         await self._background.wait()
+
+    def take_all_back(self) -> Deferred[None]:
+        """
+        Take all registrations back, and register nothing more until the next start: what a program does first when it
+        is to stop, while its services still answer those who found them.
+
+        :return: fires when the keys are gone, and all had their time to drain. Cancelling it ends that time.
+        """
+        return self._instances.take_all_back()
 
     async def on_exit(self) -> None:
         """Revoke what handlers that were still under way have been granted, and wait for what they left."""
@@ -245,6 +273,8 @@ class EtcdService(MessageService):
     @handles(m.EtcdServiceRegisterReq)
     async def on_register(self, message: m.EtcdServiceRegisterReq) -> m.EtcdServiceRegisterResp:
         """See the message."""
+        # A stop has to wait for those that drain.
+        self.stop_timeout = max(self.stop_timeout, type(self).stop_timeout + checked_drain(message.drain))
         return await self._instances.register(message, self._named(message.heartbeat_to))
 
     @handles(m.EtcdServiceUnregisterReq)

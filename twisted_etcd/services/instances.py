@@ -11,8 +11,9 @@ from twisted.python.failure import Failure
 
 from twisted_etcd.errors import LeaseNotFound, MessagingError, TwistedEtcdError
 from twisted_etcd.messaging.addresses import ServiceHandle
-from twisted_etcd.registry.registration import Registration, RegistrationState
-from twisted_etcd.registry.registry import Registry
+from twisted_etcd.registry.machine import RegistrationState
+from twisted_etcd.registry.registration import Registration, checked_drain
+from twisted_etcd.registry.registry import Registry, checked_form
 from twisted_etcd.services.background import Background
 from twisted_etcd.services.messages import (
     EtcdHeartbeatMsg,
@@ -32,6 +33,8 @@ class _Entry(msgspec.Struct, eq=False):
     message: EtcdServiceRegisterReq
     #: Who is told of it.
     heartbeat_to: ServiceHandle | None
+    #: Whether who asked for it has no answer yet.
+    is_new: bool = True
 
 
 class Instances:
@@ -40,12 +43,13 @@ class Instances:
 
     :param send: sends a message to a service; it fails with a :class:`~twisted_etcd.errors.MessagingError` where that
         is no longer there.
+    :ivar registry: where it registers.
     """
 
     _log = Logger()
 
     def __init__(self, registry: Registry, background: Background, send: Sender) -> None:
-        self._registry = registry
+        self.registry = registry
         self._background = background
         self._send = send
         #: By the key in etcd: what is wanted there now, last, and before it what that is to replace and did not yet.
@@ -58,64 +62,65 @@ class Instances:
         self, message: EtcdServiceRegisterReq, heartbeat_to: ServiceHandle | None
     ) -> EtcdServiceRegisterResp:
         """Register, in place of an earlier registration of the same address; where it fails, that one stays."""
-        registration = self._registry.registration(
+        registration = self.registry.register(
             message.service_name,
             message.service_address,
             ttl=message.ttl,
             tags=message.tags,
             metadata=message.metadata,
+            weight=message.weight,
+            id=message.id,
+            form=checked_form(message.format),
+            own_lease=message.own_lease,
+            drain=message.drain,
             patient=message.patient,
-            changed=self._changed,
         )
         path = registration.path
         entry = _Entry(registration, message, heartbeat_to)
         entries = self._registrations.setdefault(path, [])
         entries.append(entry)
+        registration.on_change(lambda _: self._changed(entry))
         try:
-            lease_id = await registration.start()
+            lease_id = await registration.registered
         except Exception:
-            self._end(registration)
-            self._withdraw(entry, entries)
+            # Also where nobody waits for it any longer.
+            if registration.state is not RegistrationState.ENDED:
+                self._background.add(registration.take_back(0.0), f"{path} was not registered in time")
+            self._withdraw(entry)
             raise
-        place = entries.index(entry)
-        replaced, entries[:place] = entries[:place], []
-        for earlier in replaced:
-            self._background.add(
-                self._replaced(earlier.registration, registration), f"what {path} replaces is left to its TTL"
-            )
+        entry.is_new = False
         return EtcdServiceRegisterResp(success=True, lease_id=lease_id)
 
-    def _end(self, registration: Registration) -> None:
-        self._background.add(registration.take_back(), f"{registration.path} is left to its TTL")
-
-    def _withdraw(self, failed: _Entry, entries: list[_Entry]) -> None:
+    def _withdraw(self, failed: _Entry) -> None:
         """Go back to what was there before."""
         path = failed.registration.path
-        if self._registrations.get(path) is not entries or failed not in entries:
-            # Unregistered in the meantime, as was what was there before; or a later one was faster.
-            return
-        was_wanted = entries[-1] is failed
-        entries.remove(failed)
-        if not entries:
-            del self._registrations[path]
-        elif was_wanted:
-            # The failed one may have put the key, and taken it away; and it was reported as ended.
-            checking = Deferred.fromCoroutine(self._check(entries[-1].registration))
-            self._background.add(checking, f"{path} could not be checked")
+        was_wanted = self._is_wanted(failed)
+        self._forget(failed)
+        entries = self._registrations.get(path)
+        if entries and was_wanted:
+            # The failed one was reported as ended.
+            self._background.add(Deferred.fromCoroutine(self._check(entries[-1])), f"{path} could not be checked")
 
-    @staticmethod
-    def _replaced(earlier: Registration, registration: Registration) -> Deferred[bool]:
-        # The key lives by the new lease by now and stays when the old one goes; unless the old registration was just
-        # being renewed, and took it once more.
-        return earlier.take_back().addCallback(lambda _: Deferred.fromCoroutine(registration.check()))
+    def _forget(self, ended: _Entry) -> None:
+        path = ended.registration.path
+        entries = self._registrations.get(path, [])
+        if ended in entries:
+            entries.remove(ended)
+            if not entries:
+                del self._registrations[path]
+
+    def _is_wanted(self, entry: _Entry) -> bool:
+        return self._registrations.get(entry.registration.path, [])[-1:] == [entry]
 
     async def unregister(self, message: EtcdServiceUnregisterReq) -> EtcdServiceUnregisterResp:
         """Take a registration back."""
-        path = self._registry.path(message.service_name, message.service_address)
+        path = self.registry.path(message.service_name, message.service_address)
+        drain = None if message.drain is None else checked_drain(message.drain)
         entries = self._registrations.pop(path, None)
         if entries is None:
             return EtcdServiceUnregisterResp(success=False)
-        taking_back = [entry.registration.take_back() for entry in entries]
+        # In their order: what is to be replaced must not come back because what replaces it goes first.
+        taking_back = [entry.registration.take_back(drain) for entry in entries]
         for succeeded, result in await DeferredList(taking_back, consumeErrors=True):
             if not succeeded:
                 cast("Failure", result).raiseException()
@@ -123,7 +128,7 @@ class Instances:
 
     async def heartbeat(self, message: EtcdServiceHeartbeatReq) -> EtcdServiceHeartbeatResp:
         """Confirm a registration now."""
-        path = self._registry.path(message.service_name, message.service_address)
+        path = self.registry.path(message.service_name, message.service_address)
         entries = self._registrations.get(path)
         if entries is None:
             return EtcdServiceHeartbeatResp(success=False, ttl=0)
@@ -137,10 +142,11 @@ class Instances:
 
     def check_all(self) -> Deferred[None]:
         """Look after every registration: see that etcd has it, mend it where not, and report. It does not fail."""
-        checks = [self._check(entries[-1].registration) for entries in self._registrations.values()]
+        checks = [self._check(entries[-1]) for entries in self._registrations.values()]
         return DeferredList([Deferred.fromCoroutine(check) for check in checks]).addCallback(lambda _: None)
 
-    async def _check(self, registration: Registration) -> None:
+    async def _check(self, entry: _Entry) -> None:
+        registration = entry.registration
         try:
             await registration.check()
         except CancelledError:
@@ -150,15 +156,17 @@ class Instances:
             self._log.warn("{path} could not be checked: {why}", path=registration.path, why=error)
         except Exception:  # noqa: BLE001 - logged; the next check is to come all the same
             self._log.failure("{path} could not be checked.", path=registration.path)
-        self._changed(registration)
+        self._report(entry)
 
-    def _changed(self, registration: Registration) -> None:
-        entries = self._registrations.get(registration.path)
-        if entries is None or entries[-1].registration is not registration:
+    def _changed(self, entry: _Entry) -> None:
+        self._report(entry)
+        if entry.registration.state is RegistrationState.ENDED and not entry.is_new:
+            self._forget(entry)
+
+    def _report(self, entry: _Entry) -> None:
+        if entry.heartbeat_to is None or not self._is_wanted(entry):
             return
-        entry = entries[-1]
-        if entry.heartbeat_to is None:
-            return
+        registration = entry.registration
         report = EtcdHeartbeatMsg(
             service_name=entry.message.service_name,
             service_address=entry.message.service_address,
@@ -174,9 +182,11 @@ class Instances:
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
-    def take_all_back(self) -> None:
-        """Take every registration back, in the background."""
-        wanted, self._registrations = self._registrations, {}
-        for entries in wanted.values():
-            for entry in entries:
-                self._end(entry.registration)
+    def take_all_back(self) -> Deferred[None]:
+        """Take every registration back; fires when they are gone, and had their time to drain."""
+        self.forget_all()
+        return self.registry.take_all_back()
+
+    def forget_all(self) -> None:
+        """The registry is being stopped: nobody is told of any registration any more."""
+        self._registrations.clear()

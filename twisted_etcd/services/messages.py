@@ -403,6 +403,7 @@ class EtcdHeartbeatMsg(Message, frozen=True, kw_only=True):
     How a registration is, sent by each heartbeat check and after each change to whom the registration names.
 
     :ivar healthy: etcd has it, by a lease of ours.
+    :ivar state: what it is in all else: ``wanted``, ``alive``, ``lost``, ``contested``, ``withheld``, ``ended``.
     :ivar seconds_left: how long etcd keeps it at least, by what it last confirmed.
     """
 
@@ -427,6 +428,12 @@ class EtcdServiceRegisterReq(Request[EtcdServiceRegisterResp], frozen=True, kw_o
 
     :ivar service_address: ``host:port`` where others reach it.
     :ivar ttl: seconds that it stays when nothing is heard of this process any more.
+    :ivar drain: seconds between the removal of its key and the answer to :class:`EtcdServiceUnregisterReq`, or the
+        stop.
+    :ivar weight: its share of the calls, against the other instances' weights.
+    :ivar id: what tells it from the others; the address unless given.
+    :ivar format: how it is written in etcd: ``json``, ``go``, or ``address``.
+    :ivar own_lease: with a lease of its own, and not the one that all with its TTL share.
     :ivar heartbeat_to: who is sent :class:`EtcdHeartbeatMsg`; nobody unless given.
     :ivar patient: while etcd is away, wait for it; without it, the call fails. Call with a timeout that is long enough.
     """
@@ -438,6 +445,11 @@ class EtcdServiceRegisterReq(Request[EtcdServiceRegisterResp], frozen=True, kw_o
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     heartbeat_to: Subscriber = None
     patient: bool = False
+    drain: float = 0.0
+    weight: int = 1
+    id: str = ""
+    format: str = "json"
+    own_lease: bool = False
 
 
 class EtcdServiceUnregisterResp(Message, frozen=True):
@@ -451,10 +463,16 @@ class EtcdServiceUnregisterResp(Message, frozen=True):
 
 
 class EtcdServiceUnregisterReq(Request[EtcdServiceUnregisterResp], frozen=True):
-    """Take a registration back."""
+    """
+    Take a registration back: its key is removed at once.
+
+    :ivar drain: seconds to wait then, before the answer; what it was registered with where it is None. Call with a
+        timeout that is long enough: where the call ends first, so does the wait.
+    """
 
     service_name: str
     service_address: str
+    drain: float | None = None
 
 
 class EtcdServiceDiscoverResp(Message, frozen=True):
