@@ -20,7 +20,6 @@ from twisted.internet.utils import getProcessOutputAndValue
 
 import twisted_etcd
 from tests.etcds import ONE_VERSION, FreshEtcd
-from tests.registry.health.looked_at import Registered
 from tests.wire import Event, Listener, Peer, soon
 from twisted_etcd.client.auth import Auth
 from twisted_etcd.client.client import EtcdClient
@@ -33,6 +32,7 @@ from twisted_etcd.embedded.process import EmbeddedEtcd
 from twisted_etcd.endpoints.failures import NoInstance
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.messaging.messages import Message
+from twisted_etcd.registry.registry import Registry
 from twisted_etcd.rendering.entry import RunCommand
 from twisted_etcd.rendering.renderer import Renderer
 from twisted_etcd.schema import rpcs
@@ -69,10 +69,10 @@ def test_every_block_of_python_is_one_that_is_run_here() -> None:
         "client.sync()",
         "addSystemEventTrigger",
         "TLSSettings(",
-        "registry.register(",
+        "async def serve(",
         "Application(",
         "class Prices",
-        "watch_over_shop",
+        "register_shop",
         "class Limits",
         "shop_caller(",
         "etcd_cluster.leader()",
@@ -209,7 +209,7 @@ async def test_a_program_that_the_reactor_stops(
 
 @ensureDeferred
 async def test_a_service_that_is_registered(etcd_server: EmbeddedEtcd, capsys: pytest.CaptureFixture[str]) -> None:
-    code = block("python", "registry.register(").replace("(reactor)", f"(reactor, {etcd_server.endpoint!r})")
+    code = block("python", "async def serve(").replace("(reactor)", f"(reactor, {etcd_server.endpoint!r})")
     stopped: Deferred[None] = Deferred()
     clock = cast("Any", reactor)
     async with EtcdClient(clock, etcd_server.endpoint) as client:
@@ -298,15 +298,15 @@ class Healthy(Peer):
 
 
 @ensureDeferred
-async def test_a_registration_whose_health_is_looked_after() -> None:
+async def test_a_registration_whose_health_is_looked_after(etcd_server: EmbeddedEtcd, prefix: str) -> None:
     listener = Listener(Healthy)
-    code = block("python", "watch_over_shop").replace("127.0.0.1:8080", listener.authority)
-    registered, told = Registered(), Event()
-    registered.during = told.happened
-    monitor = run(code)["watch_over_shop"](reactor, registered)
-    await told.until(lambda: "offer" in registered.told)
-    assert registered.told == ["withhold", "offer"]
-    await soon(monitor.stop())
+    code = block("python", "register_shop").replace("127.0.0.1:8080", listener.authority)
+    async with (
+        EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client,
+        Registry(client, cast("Any", reactor), prefix) as registry,
+    ):
+        shop = run(code)["register_shop"](reactor, registry)
+        assert await soon(shop.registered)
     await listener.close()
 
 

@@ -106,6 +106,28 @@ async def test_a_lost_registration_is_told_and_comes_back(
     assert after.lease != before.lease
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_service_stands_in_etcd_while_its_check_passes(  # noqa: PLR0917 - fixtures
+    etcd_server: EmbeddedEtcd, prefix: str, run_daemon: RunDaemon, make_client: MakeClient, said: Said, tmp_path: Path
+) -> None:
+    client = make_client(etcd_server.endpoint)
+    key = f"{prefix}services/shop/127.0.0.1:80"
+    flag = tmp_path / "up"
+    command = f"[sh, -c, 'test -e {flag} || exit 2']"
+    check = f"check: {{command: {command}, interval: 100, rise: 1, fall: 1, show_status: true}}"
+    run_daemon(document(etcd_server.endpoint, prefix, f"register: [{{name: shop, address: '127.0.0.1:80', {check}}}]"))
+    await said.until("shop at 127.0.0.1:80 is registered once its checks pass")
+    assert await value_at(client, key) is None
+    flag.touch()
+    await said.until("shop at 127.0.0.1:80 is registered", times=2)
+    there = await value_at(client, key)
+    assert there is not None
+    assert b'"status":"passing"' in there.value
+    flag.unlink()
+    await said.until("shop at 127.0.0.1:80 is not registered now: withheld")
+    assert await value_at(client, key) is None
+
+
 # --- following ------------------------------------------------------------------------------------------------------
 
 

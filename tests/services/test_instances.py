@@ -10,6 +10,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from tests.etcds import FreshEtcd
+from tests.registry.health.looked_at import SteadyCheck
 from tests.services.world import Caller, MakeWorld, World, a_turn, fails
 from tests.wire import ClockedReactor, soon
 from twisted_etcd.embedded.process import EmbeddedEtcd
@@ -22,7 +23,8 @@ from twisted_etcd.errors import (
     SessionTimeout,
     Unavailable,
 )
-from twisted_etcd.registry.instance import Instance
+from twisted_etcd.registry.health.health import Health
+from twisted_etcd.registry.instance import Instance, Status
 from twisted_etcd.registry.registration import RegistrationState
 from twisted_etcd.schema.kv import EventType, KeyValue
 from twisted_etcd.services.api import EtcdApi
@@ -425,3 +427,24 @@ async def test_reports_for_nobody_are_refused_before_anything_is_registered(worl
     assert world.etcd.registration_count == 0
     await a_turn()
     assert await key_of(world) is None
+
+
+@ensureDeferred
+async def test_what_its_health_withholds_is_registered_and_reported_as_that(
+    world: World, clock: ClockedReactor
+) -> None:
+    check = SteadyCheck(Status.CRITICAL)
+    health = Health([check], interval=1.0, timeout=2.0, rise=1, fall=1)
+    answer = await world.caller.ask(register(health=(health,), heartbeat_to="Caller"))
+    assert (answer.success, answer.lease_id) == (True, 0)
+    assert await key_of(world) is None
+    check.status = Status.PASSING
+    clock.advance(2)
+    told = await world.caller.next(EtcdHeartbeatMsg, lambda message: message.healthy)
+    assert (told.state, told.status) == (RegistrationState.ALIVE, Status.PASSING)
+    assert "look" in told.why
+    assert await key_of(world) is not None
+    check.status = Status.CRITICAL
+    clock.advance(2)
+    told = await world.caller.next(EtcdHeartbeatMsg, lambda message: message.state is RegistrationState.WITHHELD)
+    assert told.status is Status.CRITICAL

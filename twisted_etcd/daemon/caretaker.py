@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from twisted_etcd.backoff import Backoff
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.config.configuration import Configuration
+from twisted_etcd.daemon.health_settings import CheckReactor, make_healths
 from twisted_etcd.daemon.settings import RegisterSettings, Settings
 from twisted_etcd.errors import (
     EtcdError,
@@ -159,9 +160,14 @@ class Caretaker(MessageService):
             id=wanted.id,
             format=wanted.format.value,
             own_lease=wanted.own_lease,
+            health=make_healths(cast("CheckReactor", self._reactor), wanted.checks),
         )
         what = f"register {wanted.name} at {wanted.address}"
-        await self._insist(what, lambda: self.call(ETCD_SERVICE, request, math.inf))
+        answer = await self._insist(what, lambda: self.call(ETCD_SERVICE, request, math.inf))
+        if not answer.lease_id:
+            self._log.info(
+                "{name} at {address} is registered once its checks pass", name=wanted.name, address=wanted.address
+            )
 
     async def _follow(self, key: str) -> None:
         request = EtcdConfigWatchReq(key)

@@ -18,6 +18,7 @@ from twisted_etcd.client.lease import Lease
 from twisted_etcd.errors import EtcdError, InvalidSettings, LeaseNotFound, RequestFailed, ServiceStopped
 from twisted_etcd.moment import Moment
 from twisted_etcd.registry.convoy import Convoy, Done
+from twisted_etcd.registry.health.monitor import HealthMonitor
 from twisted_etcd.registry.instance import Instance, InstanceFormat, Status, change_instance, encode_instance
 from twisted_etcd.registry.lookout import found_in
 from twisted_etcd.registry.lookouts import Lookouts, read_key
@@ -114,6 +115,7 @@ class Registration:
     :ivar service: the prefix that the keys of its service have.
     :ivar ttl: seconds that the key stays when nothing is heard of this process any more.
     :ivar drain: seconds that :meth:`take_back` waits when the key is gone, unless told otherwise.
+    :ivar health: what looks after its health, and withholds and offers it; None where nothing does.
     """
 
     _log = Logger()
@@ -136,6 +138,7 @@ class Registration:
         self.service = service
         self.ttl = tenancy.ttl
         self.drain = drain
+        self.health: HealthMonitor | None = None
         self._home = home
         self._tenancy = tenancy
         self._instance = instance
@@ -216,7 +219,8 @@ class Registration:
         seconds = self._home.clock.seconds() - self._since
         lease = f"lease {self.lease_id:x}" if self.lease_id else "no lease"
         error = "" if self.last_error is None else f"; last error: {self.last_error}"
-        return f"{self.path}: {self.state.value} for {seconds:.0f} s, {lease}, {self._machine.doing}{error}"
+        health = "" if self.health is None else f"; health: {self.health.status.value}, {self.health.why}"
+        return f"{self.path}: {self.state.value} for {seconds:.0f} s, {lease}, {self._machine.doing}{health}{error}"
 
     def on_change(self, callback: StateCallback) -> Callable[[], None]:
         """

@@ -16,7 +16,10 @@ from twisted_etcd.errors import InvalidSettings, ServiceStopped
 from twisted_etcd.moment import Moment
 from twisted_etcd.registry.choice import ROUND_ROBIN, Choice
 from twisted_etcd.registry.filter import CALLABLE, make_filter
+from twisted_etcd.registry.health.health import Health, initial_status
+from twisted_etcd.registry.health.monitor import StatusCallback
 from twisted_etcd.registry.instance import Instance, InstanceFormat, Status, make_instance, split_address
+from twisted_etcd.registry.monitors import Monitors, healths_of
 from twisted_etcd.registry.protection import Protection
 from twisted_etcd.registry.registration import Registration, StateCallback, checked_drain
 from twisted_etcd.registry.registrations import Registrations
@@ -98,6 +101,7 @@ class Registry(Service):
         self._protection = protection
         self._drain = checked_drain(drain)
         self._registrations = Registrations(client, reactor, random)
+        self._monitors = Monitors(reactor, random)
         self.views = Views(self._make_view, reactor)
         self._taking_back: Moment[None] | None = None
 
@@ -143,7 +147,9 @@ class Registry(Service):
         drain: float = 0.0,
         patient: bool = True,
         withheld: bool = False,
+        health: Health | Iterable[Health] | None = None,
         changed: StateCallback | None = None,
+        status_changed: StatusCallback | None = None,
     ) -> Registration:
         """
         Register an instance of a service, from now until it is taken back, or this stops.
@@ -160,7 +166,10 @@ class Registry(Service):
         :param drain: seconds that taking it back waits when the key is gone.
         :param patient: go on trying where the first attempt fails; without it, ``registered`` fails and it has ended.
         :param withheld: begin with the key not there, until ``offer()``.
+        :param health: one, or several: the key is there while all their checks pass, and not before they did, unless
+            ``initial`` says so. It withholds and offers the registration, and takes it back where there is no hope.
         :param changed: called with the registration after each change of its state.
+        :param status_changed: called with ``registration.health`` after each change of its status.
         :raises InvalidSettings: where something cannot be used; the error names it.
         :raises TypeError: where something is of the wrong type; likewise.
         :raises ServiceStopped: this was stopped.
@@ -171,19 +180,27 @@ class Registry(Service):
         if to_int(ttl, "ttl") < 1:
             msg = f"ttl of service {name!r} must be at least 1 second, not {ttl!r}"
             raise InvalidSettings(msg)
+        form = checked_form(form)
+        healths = healths_of(health, form)
+        if withheld and healths:
+            msg = f"{name} at {service_address} is to be withheld, which its health decides: leave one of them out"
+            raise InvalidSettings(msg)
         instance = make_instance(service_address, tags, metadata or {}, weight=weight, instance_id=id)
-        return self._registrations.register(
+        registration = self._registrations.register(
             self._service(name),
             self.path(name, service_address),
             instance,
             ttl=ttl,
-            form=checked_form(form),
+            form=form,
             own_lease=own_lease,
             drain=checked_drain(drain),
             patient=patient,
-            withheld=withheld,
+            withheld=withheld or initial_status(healths) is Status.CRITICAL,
             changed=changed,
         )
+        if healths:
+            self._monitors.look_after(registration, healths, f"{name} at {service_address}", status_changed)
+        return registration
 
     # --- finding ----------------------------------------------------------------------------------------------------
 
@@ -314,7 +331,8 @@ class Registry(Service):
         if self._taking_back is None:
             self._taking_back = Moment()
             timeout = min(self._client.stop_timeout, self._client.request_timeout)
-            taking_back = self._registrations.stop(self._drain, timeout)
+            looking = self._monitors.stop()
+            taking_back = self._registrations.stop(self._drain, timeout).addCallback(lambda _: looking)
             taking_back.addCallbacks(self._taking_back.fire, self._taking_back.fail)
         if self._taking_back.happened:
             return self._taking_back.wait()

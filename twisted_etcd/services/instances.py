@@ -74,12 +74,17 @@ class Instances:
             own_lease=message.own_lease,
             drain=message.drain,
             patient=message.patient,
+            health=message.health,
+            status_changed=lambda *_: self._report(entry),
         )
         path = registration.path
         entry = _Entry(registration, message, heartbeat_to)
         entries = self._registrations.setdefault(path, [])
         entries.append(entry)
         registration.on_change(lambda _: self._changed(entry))
+        if registration.state is RegistrationState.WITHHELD:
+            entry.is_new = False
+            return EtcdServiceRegisterResp(success=True, lease_id=0)
         try:
             lease_id = await registration.registered
         except Exception:
@@ -167,12 +172,15 @@ class Instances:
         if entry.heartbeat_to is None or not self._is_wanted(entry):
             return
         registration = entry.registration
+        health = registration.health
         report = EtcdHeartbeatMsg(
             service_name=entry.message.service_name,
             service_address=entry.message.service_address,
             healthy=registration.state is RegistrationState.ALIVE and registration.seconds_left > 0,
             state=registration.state,
             seconds_left=registration.seconds_left,
+            status=None if health is None else health.status,
+            why="" if health is None else health.why,
         )
         try:
             self._send(entry.heartbeat_to, report)

@@ -14,6 +14,7 @@ from twisted_etcd.config.history import ConfigHistoryEntry, Older
 from twisted_etcd.messaging.addresses import ServiceHandle
 from twisted_etcd.messaging.messages import Message, Request
 from twisted_etcd.registry.filter import CALLABLE
+from twisted_etcd.registry.health.health import Health
 from twisted_etcd.registry.instance import Instance, Status
 from twisted_etcd.registry.registration import RegistrationState
 from twisted_etcd.schema.kv import Compare, EventType, RequestOp, ResponseOp
@@ -405,6 +406,8 @@ class EtcdHeartbeatMsg(Message, frozen=True, kw_only=True):
     :ivar healthy: etcd has it, by a lease of ours.
     :ivar state: what it is in all else: ``wanted``, ``alive``, ``lost``, ``contested``, ``withheld``, ``ended``.
     :ivar seconds_left: how long etcd keeps it at least, by what it last confirmed.
+    :ivar status: what its health checks say; None where it has none.
+    :ivar why: what led to that status.
     """
 
     service_name: str
@@ -412,10 +415,16 @@ class EtcdHeartbeatMsg(Message, frozen=True, kw_only=True):
     healthy: bool
     state: RegistrationState
     seconds_left: float
+    status: Status | None = None
+    why: str = ""
 
 
 class EtcdServiceRegisterResp(Message, frozen=True):
-    """Answers :class:`EtcdServiceRegisterReq`."""
+    """
+    Answers :class:`EtcdServiceRegisterReq`.
+
+    :ivar lease_id: the lease that the key lives by; 0 where its health has the key not there yet.
+    """
 
     success: bool
     lease_id: int
@@ -434,6 +443,8 @@ class EtcdServiceRegisterReq(Request[EtcdServiceRegisterResp], frozen=True, kw_o
     :ivar id: what tells it from the others; the address unless given.
     :ivar format: how it is written in etcd: ``json``, ``go``, or ``address``.
     :ivar own_lease: with a lease of its own, and not the one that all with its TTL share.
+    :ivar health: what decides whether the key is there; without any it always is. Where it is not to be there yet, the
+        answer does not wait for it.
     :ivar heartbeat_to: who is sent :class:`EtcdHeartbeatMsg`; nobody unless given.
     :ivar patient: while etcd is away, wait for it; without it, the call fails. Call with a timeout that is long enough.
     """
@@ -450,6 +461,7 @@ class EtcdServiceRegisterReq(Request[EtcdServiceRegisterResp], frozen=True, kw_o
     id: str = ""
     format: str = "json"
     own_lease: bool = False
+    health: tuple[Health, ...] = ()
 
 
 class EtcdServiceUnregisterResp(Message, frozen=True):
