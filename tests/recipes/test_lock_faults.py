@@ -348,6 +348,27 @@ async def test_a_release_whose_answer_is_cut_off_harms_nobody_who_comes_after(
 
 
 @ensureDeferred
+async def test_a_release_that_is_late_does_not_take_what_the_same_session_asks_for_next(
+    proxy: FaultProxy, make_client: MakeClient, client: EtcdClient, prefix: str
+) -> None:
+    proxied = make_client(endpoints=proxy.endpoint)
+    async with Session(proxied) as session:
+        lock = Lock(session, prefix + "lock")
+        await lock.acquire()
+        proxy.delay(0.3, "requests")
+        releasing = lock.release()
+        # It is in the proxy now, and what comes after it is faster.
+        await client.get("one round trip")
+        proxy.delay(0.0, "requests")
+        token = await soon(lock.acquire())
+        await soon(releasing)
+        [kv] = await line_of(client, prefix)
+        assert kv.create_revision == token
+        assert (await client.txn([lock.is_owner])).succeeded
+        await lock.release()
+
+
+@ensureDeferred
 async def test_a_stop_while_a_release_goes_on_in_the_background_ends_clean(
     proxy: FaultProxy, make_client: MakeClient, client: EtcdClient, prefix: str
 ) -> None:
