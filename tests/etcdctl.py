@@ -15,4 +15,4 @@ def etcdctl(run: Run, server: EmbeddedEtcd, *arguments: str, **environment: str)
     etcd = distro_binary()
     assert etcd is not None
     program = str(etcd.with_name("etcdctl"))
-    return run("-c", _BECOME, program, "--endpoints", server.endpoint, *arguments, **environment)
+    return run("-c", _BECOME, program, "--endpoints", server.endpoint, *arguments, **environment)  # type: ignore[arg-type]

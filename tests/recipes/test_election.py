@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
@@ -181,7 +183,8 @@ async def test_the_stop_of_a_client_ends_campaigns_and_observers(
     observing = leaders.next()
     await until_line(client, prefix, lambda count: count == 2)
     await soon(other.stopService())
-    for each in (campaigning, observing, leaders.next()):
+    ended: list[Deferred[Any]] = [campaigning, observing, leaders.next()]
+    for each in ended:
         with pytest.raises(ServiceStopped):
             await soon(each)
     await election.resign()

@@ -188,9 +188,7 @@ async def test_a_lease_that_somebody_revokes_ends_the_work_and_the_wait(client: 
 
 
 @ensureDeferred
-async def test_a_lock_of_its_own_session_can_be_taken_again_after_it_was_lost(
-    client: EtcdClient, prefix: str
-) -> None:
+async def test_a_lock_of_its_own_session_can_be_taken_again_after_it_was_lost(client: EtcdClient, prefix: str) -> None:
     lock = Lock(client, prefix + "lock", ttl=2)
     await lock.acquire()
     lost = lock.lost
@@ -230,11 +228,15 @@ async def test_run_gives_what_the_work_gives_and_releases_whatever_it_does(clien
 @ensureDeferred
 async def test_a_block_ends_with_the_loss_that_came_in_it(client: EtcdClient, prefix: str) -> None:
     lock = Lock(client, prefix + "lock", ttl=2)
-    with pytest.raises(LeaseLost):
+
+    async def lose() -> None:
         async with lock:
             lost = lock.lost
             await client.lease_revoke((await line_of(client, prefix))[0].lease)
             await soon(lost)
+
+    with pytest.raises(LeaseLost):
+        await lose()
     with pytest.raises(LookupError):
         async with lock:
             raise LookupError
@@ -339,13 +341,13 @@ async def test_readers_share_it_and_writers_do_not(client: EtcdClient, prefix: s
     [
         (lambda client: Lock(client, ""), InvalidSettings, "the name of a lock is empty"),
         (lambda client: RWLock(client, b""), InvalidSettings, "the name of a lock is empty"),
-        (lambda client: Lock(client, 7), TypeError, "name must be str or bytes, not int"),
-        (lambda _: Lock("client", "a"), TypeError, "the first argument must be an EtcdClient, not str"),
+        (lambda client: Lock(client, 7), TypeError, "name must be str or bytes, not int"),  # type: ignore[arg-type]
+        (lambda _: Lock("client", "a"), TypeError, "the first argument must be an EtcdClient, not str"),  # type: ignore[arg-type]
         (lambda client: Lock(client, "a", ttl=0), InvalidSettings, "ttl must be at least 1 second, not 0"),
-        (lambda client: Lock(client, "a", ttl="1"), TypeError, "ttl must be an int, not str"),
+        (lambda client: Lock(client, "a", ttl="1"), TypeError, "ttl must be an int, not str"),  # type: ignore[arg-type]
         (lambda client: Lock(Session(client), "a", ttl=9), InvalidSettings, "ttl is 9, and the session has its own"),
         (lambda client: Lock(client, "a").acquire(timeout=0), ValueError, "timeout must be more than 0 seconds"),
-        (lambda client: Lock(client, "a").acquire(timeout="1"), TypeError, "timeout must be a number of seconds"),
+        (lambda client: Lock(client, "a").acquire(timeout="1"), TypeError, "timeout must be a number of seconds"),  # type: ignore[arg-type]
     ],
 )
 def test_what_cannot_be_meant_is_refused_at_once(client: EtcdClient, make: Any, error: Any, words: str) -> None:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""What becomes of locks when networks, members and programs fail: no two hold one at once, and no key is left behind."""
+"""What becomes of locks when networks and members fail: no two hold one at once, and no key is left behind."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 
 from tests.client.conftest import MakeClient
 from tests.etcds import ONE_VERSION
 from tests.recipes.lines import lease_ids, line_of, pending, until_line
-from tests.wire import soon
+from tests.wire import Event, soon
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.errors import OutcomeUnknown, Unavailable, WaitTimedOut
 from twisted_etcd.recipes.lock import Lock
@@ -238,7 +240,12 @@ async def test_who_gives_up_in_whatever_phase_leaves_nothing_behind(
 async def release_when_waited_for(client: EtcdClient, lock: Lock, prefix: str, acquiring: Deferred[int]) -> None:
     async with client.watch(prefix, prefix=True, start_revision=lock.token + 1) as watch:
         ended: Deferred[None] = Deferred()
-        acquiring.addBoth(lambda result: (ended.callback(None), result)[1])
+
+        def end(result: int | Failure) -> int | Failure:
+            ended.callback(None)
+            return result
+
+        acquiring.addBoth(end)
         waiting = watch.next()
         waiting.addErrback(lambda failure: failure.trap(CancelledError))
         ended.addCallback(lambda _: waiting.cancel())
@@ -401,12 +408,11 @@ class Contention:
         self.turns = 0
         self._name = name
         endpoints = cluster.endpoints
-        self._clients = [
-            EtcdClient(cluster.member("m1").client().reactor, endpoints[n % 3 :] + endpoints[: n % 3]) for n in range(6)
-        ]
+        self._clients = [EtcdClient(reactor, endpoints[n % 3 :] + endpoints[: n % 3]) for n in range(6)]
         self._inside: list[int] = []
         self._tokens: list[int] = []
         self._over = False
+        self._turn = Event()
 
     def begin(self) -> Deferred[Any]:
         return gatherResults([Deferred.fromCoroutine(self._contend(n)) for n in range(len(self._clients))])
@@ -414,8 +420,7 @@ class Contention:
     async def until_turns(self, more: int) -> None:
         """So many more."""
         wanted = self.turns + more
-        while self.turns < wanted:
-            await deferLater(self._clients[0].reactor, 0.01)
+        await self._turn.until(lambda: self.turns >= wanted)
 
     async def end(self, contending: Deferred[Any]) -> None:
         self._over = True
@@ -435,6 +440,7 @@ class Contention:
                     await client.get(self._name)
                     self.turns += 1
                     self._inside.remove(number)
+                    self._turn.happened()
             except (Unavailable, OutcomeUnknown):
                 # No session was to be had just then.
                 continue
@@ -449,19 +455,19 @@ async def test_a_member_that_goes_while_many_want_the_lock_lets_no_two_in(
     who, _, what = fault.partition(" ")
     contention = Contention(etcd_cluster, prefix + "lock")
     contending = contention.begin()
-    await soon(Deferred.fromCoroutine(contention.until_turns(20)))
+    await contention.until_turns(20)
     leader = await soon(etcd_cluster.leader())
     victim = next(member for member in etcd_cluster.members if (member is leader) is (who == "leader"))
     if what == "killed":
         await victim.kill()
     else:
         victim.pause()
-    await soon(Deferred.fromCoroutine(contention.until_turns(20)))
+    await contention.until_turns(20)
     if what == "killed":
         await victim.restart()
     else:
         victim.resume()
-    await soon(Deferred.fromCoroutine(contention.until_turns(20)))
+    await contention.until_turns(20)
     await contention.end(contending)
-    async with EtcdClient(contention._clients[0].reactor, etcd_cluster.endpoints) as client:
+    async with EtcdClient(reactor, etcd_cluster.endpoints) as client:
         assert await line_of(client, prefix) == []

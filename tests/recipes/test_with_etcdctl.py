@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 from pathlib import Path
 
@@ -62,7 +63,7 @@ class Turns:
     def alternations(self, our_keys: set[str]) -> int:
         """How often the lock has passed from one side to the other."""
         sides = [key in our_keys for what, key in self.history if what == "enter"]
-        return sum(one is not other for one, other in zip(sides, sides[1:], strict=False))
+        return sum(one is not other for one, other in itertools.pairwise(sides))
 
     def _write(self, text: str) -> None:
         with (self._directory / "history").open("a") as file:
