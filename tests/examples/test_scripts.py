@@ -60,7 +60,23 @@ put from four threads: 20
 an error arrives as what it is: etcdserver: key is not provided
 deleted: 21
 """
-SCRIPTS = ["key_values", "config_watch", "register_and_discover", "asyncio_interoperation", "blocking_program"]
+LEADER = """\
+anna leads
+anna leads no longer: the client was stopped
+bert leads, after the TTL of a lease that nobody kept alive
+bert leads no longer: it resigned
+chris leads, at once
+chris leads no longer: it resigned
+nobody leads
+"""
+SCRIPTS = [
+    "key_values",
+    "config_watch",
+    "register_and_discover",
+    "asyncio_interoperation",
+    "blocking_program",
+    "leader",
+]
 
 
 def assert_said(said: list[str], expected: str) -> None:
@@ -89,6 +105,7 @@ async def keys(client: EtcdClient) -> set[bytes]:
         ("config_watch", CONFIG_WATCH),
         ("asyncio_interoperation", ASYNCIO),
         ("blocking_program", BLOCKING),
+        ("leader", LEADER),
     ],
 )
 @pytest_twisted.ensureDeferred

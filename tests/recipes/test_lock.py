@@ -285,6 +285,27 @@ async def test_the_stop_of_a_client_ends_all_waiting(client: EtcdClient, make_cl
     await holder.release()
 
 
+@pytest.mark.parametrize("shared", [True, False], ids=["a shared session", "one of its own"])
+@ensureDeferred
+async def test_a_client_that_leaves_its_leases_leaves_what_is_held_by_them(
+    client: EtcdClient, make_client: MakeClient, prefix: str, *, shared: bool
+) -> None:
+    other = make_client(revoke_leases=False)
+    running = Lock(Session(other) if shared else other, prefix + "lock").run(Deferred)
+    await until_line(client, prefix, lambda count: count == 1)
+    waiting = Lock(Session(other) if shared else other, prefix + "lock").acquire()
+    await until_line(client, prefix, lambda count: count == 2)
+    await soon(other.stopService())
+    ended: list[Deferred[Any]] = [running, waiting]
+    for each in ended:
+        with pytest.raises(ServiceStopped):
+            await soon(each)
+    left = await line_of(client, prefix)
+    assert len(left) == 2
+    for kv in left:
+        await client.lease_revoke(kv.lease)
+
+
 @ensureDeferred
 async def test_a_client_that_stops_while_one_gives_up_ends_clean(
     client: EtcdClient, make_client: MakeClient, prefix: str

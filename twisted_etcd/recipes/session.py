@@ -24,7 +24,7 @@ from twisted_etcd.errors import (
     Unavailable,
 )
 from twisted_etcd.moment import Moment
-from twisted_etcd.recipes.waiting import Persistence, Work, run_until, run_while_running, stop_of
+from twisted_etcd.recipes.waiting import Persistence, Work, is_stopping, run_until, run_while_running, stop_of
 
 if TYPE_CHECKING:
     from twisted_etcd.recipes.place import Departure, Place
@@ -140,7 +140,8 @@ class Session:
         Revoke the lease: what is held by it is gone. ``lost`` fires at once, and the Deferred when etcd has done it.
 
         Where etcd cannot be told this fails with its error; it is tried again in the background until the TTL is over.
-        A session that was lost already is no error.
+        A session that was lost already is no error. While the client stops, it is the client that revokes the lease, or
+        leaves it, where it was told to.
         """
         if self._closing is None:
             closing: Moment[None] = Moment()
@@ -148,6 +149,10 @@ class Session:
             if self._lease is None:
                 self._give_up_opening(_CLOSED)
                 closing.fire(None)
+            elif is_stopping(self.client):
+                # It revokes its leases, or leaves them, as it was told to.
+                self._lose(LeaseLost(self._lease.id, _CLOSED))
+                self._lease.lost.addCallback(lambda _: closing.fire(None))
             else:
                 self._lose(LeaseLost(self._lease.id, _CLOSED))
                 self._lease.revoke().addCallbacks(closing.fire, self._not_revoked, errbackArgs=(self._lease, closing))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -51,13 +51,14 @@ def run_until(work: Work[ResultT], *ends: Deferred[Exception]) -> Deferred[Resul
 
     :param ends: Deferreds that nobody else uses.
     """
-    doing = Deferred.fromCoroutine(work)
     reasons: list[Exception] = []
+    doing: Deferred[ResultT] | None = None
 
     def end(reason: Exception) -> None:
         if not reasons:
             reasons.append(reason)
-            doing.cancel()
+            if doing is not None:
+                doing.cancel()
 
     def done(result: ResultT | Failure) -> ResultT | Failure:
         for each in ends:
@@ -68,6 +69,14 @@ def run_until(work: Work[ResultT], *ends: Deferred[Exception]) -> Deferred[Resul
 
     for each in ends:
         each.addCallbacks(end, was_cancelled)
+    if reasons:
+        # Nothing is begun that would be cut off at once.
+        work.close()
+        doing = fail(reasons[0])
+    else:
+        doing = Deferred.fromCoroutine(work)
+    if reasons:
+        doing.cancel()
     return doing.addBoth(done)
 
 
@@ -89,6 +98,15 @@ def stop_of(client: EtcdClient) -> Deferred[Exception]:
     """Fires when the client is being stopped, with what everything that waits for it fails with."""
     stopping: Deferred[Any] = client.stopping
     return stopping.addCallback(lambda _: ServiceStopped("the client was stopped"))
+
+
+def is_stopping(client: EtcdClient) -> bool:
+    """Whether its ``stopService`` was called."""
+    stopping = client.stopping
+    called = stopping.called
+    stopping.addErrback(was_cancelled)
+    stopping.cancel()
+    return called
 
 
 def within(timeout: float | None, clock: IReactorTime, doing: Deferred[ResultT], otherwise: str) -> Deferred[ResultT]:
