@@ -66,6 +66,7 @@ def test_every_block_of_python_is_one_that_is_run_here() -> None:
         "rpcs.LEADER",
         "look_after",
         "own_revisions",
+        "take_turns",
         "client.sync()",
         "addSystemEventTrigger",
         "TLSSettings(",
@@ -133,6 +134,24 @@ def test_every_method_of_the_three_is_in_the_table() -> None:
         # stop() is for the client itself.
         public = {method for method in vars(cls) if not method.startswith("_")} - {"stop"}
         assert set(re.findall(r"`(\w+)`", row)) == public
+
+
+@ensureDeferred
+async def test_locks_and_elections(etcd_server: EmbeddedEtcd, capsys: pytest.CaptureFixture[str]) -> None:
+    async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
+        await run(block("python", "take_turns"))["take_turns"](client)
+        assert capsys.readouterr().out == "True True\npage two\nb'10.0.0.1:8081'\n"
+        for name in ("locks/printer", "leader/printer"):
+            assert (await client.get(name, prefix=True)).count == 0
+
+
+def test_every_recipe_is_in_the_table_with_what_it_does() -> None:
+    chapter = README.split("\n## Locks and elections\n")[1].split("\n## ")[0]
+    rows = {row.split("`")[1]: row.split("|")[2] for row in chapter.splitlines() if row.startswith("| `")}
+    for name, does in rows.items():
+        for method in re.findall(r"`(\w+)[`(]", does.replace("`Lock`", "")):
+            assert hasattr(getattr(twisted_etcd, name), method), f"{name}.{method}"
+    assert {"Session", "Lock", "RWLock", "Election", "Barrier", "DoubleBarrier", "Queue", "PriorityQueue"} <= set(rows)
 
 
 @ensureDeferred

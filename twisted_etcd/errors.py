@@ -83,6 +83,12 @@ Everything that twisted-etcd raises, in one tree::
     ├── ServiceStopped                   stopService came first
     ├── SnapshotNotWritten               a snapshot's file could not be written
     ├── LeaseLost                        the lease is gone, and its keys with it
+    ├── RecipeError                      a lock, an election, a barrier or a queue did not do what was asked for
+    │   ├── WaitTimedOut                 what was waited for did not come within the caller's timeout
+    │   ├── AlreadyHeld                  what was to be taken is held here already
+    │   ├── NotHeld                      what was to be given back, or used, is not held here
+    │   ├── NotElected                   only the leader can do this
+    │   └── BarrierFull                  as many as a barrier is for have entered already
     ├── WatchEnded
     │   ├── WatchStopped                 its stop() was called
     │   ├── WatchCancelled               etcd ended the watch and said why
@@ -728,7 +734,7 @@ class SnapshotNotWritten(TwistedEtcdError):
         self.why = why
 
 
-# --- leases and watches ---------------------------------------------------------------------------------------------
+# --- leases ---------------------------------------------------------------------------------------------------------
 
 
 class LeaseLost(TwistedEtcdError):
@@ -741,6 +747,44 @@ class LeaseLost(TwistedEtcdError):
     def __init__(self, lease_id: int, why: str) -> None:
         super().__init__(f"lease {lease_id:x} is lost: {why}")
         self.lease_id = lease_id
+
+
+# --- recipes --------------------------------------------------------------------------------------------------------
+
+
+class RecipeError(TwistedEtcdError):
+    """A lock, an election, a barrier or a queue did not do what was asked for."""
+
+
+class WaitTimedOut(RecipeError):
+    """
+    What was waited for did not come within the caller's ``timeout``.
+
+    :ivar seconds: how long it was waited for.
+    """
+
+    def __init__(self, what: str, seconds: float) -> None:
+        super().__init__(f"{what} within {seconds:g} s")
+        self.seconds = seconds
+
+
+class AlreadyHeld(RecipeError):
+    """What was to be taken is held here already, or is being taken: to wait for it would be to wait for oneself."""
+
+
+class NotHeld(RecipeError):
+    """What was to be given back, or used, is not held here."""
+
+
+class NotElected(RecipeError):
+    """Only the leader of an election can do this, and this one is not, or is no longer."""
+
+
+class BarrierFull(RecipeError):
+    """As many as the barrier is for have entered already."""
+
+
+# --- the end of watches ---------------------------------------------------------------------------------------------
 
 
 class WatchEnded(TwistedEtcdError):

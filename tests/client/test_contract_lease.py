@@ -193,3 +193,29 @@ async def test_a_client_that_stops_leaves_its_leases_where_it_was_told_so(
     assert "left it to its TTL" in str(reason)
     assert (await client.get(prefix + "k")).count == 1
     await client.lease_revoke(lease.id)
+
+
+@ensureDeferred
+async def test_an_orphan_is_kept_and_revoked_by_nobody(
+    client: EtcdClient, make_client: MakeClient, prefix: str
+) -> None:
+    other = make_client()
+    lease, kept = await other.lease(SHORT), await other.lease(SHORT)
+    await other.put(prefix + "orphan", "", lease=lease.id)
+    watch = client.watch(prefix, prefix=True)
+    await soon(watch.ready)
+    lease.orphan()
+    assert not lease.alive
+    reason = await soon(lease.lost)
+    assert "left to its TTL" in str(reason)
+    # It has ended already, here.
+    await lease.revoke()
+    assert (await client.get(prefix + "orphan")).count == 1
+    await soon(watch.next())
+    assert kept.alive
+    last = await other.lease(60)
+    last.orphan()
+    await other.stopService()
+    assert last.id in {each.ID for each in (await client.leases()).leases}
+    await client.lease_revoke(last.id)
+    await watch.stop()

@@ -198,3 +198,19 @@ async def test_a_client_is_a_context_of_its_own(make_client: MakeClient, prefix:
     assert client.connection_count == 0
     assert not lease.alive
     assert not client.running
+
+
+@ensureDeferred
+async def test_who_listens_is_told_of_the_stop_before_anything_ends(make_client: MakeClient, prefix: str) -> None:
+    client = make_client()
+    assert client.reactor is reactor
+    under_way = client.watch(prefix).next()
+    told: list[bool] = []
+    early = client.stopping.addCallback(lambda _: told.append(under_way.called))
+    stopping = client.stopService()
+    assert early.called
+    assert told == [False]
+    with pytest.raises(ServiceStopped):
+        await soon(under_way)
+    await soon(stopping)
+    assert client.stopping.called

@@ -76,6 +76,15 @@ answers come from apple and pear
 apple is killed, and answers come from pear
 pear has left: service 'example-web': no instance is registered
 """
+LEADER = """\
+anna leads
+anna leads no longer: the client was stopped
+bert leads, after the TTL of a lease that nobody kept alive
+bert leads no longer: it resigned
+chris leads, at once
+chris leads no longer: it resigned
+nobody leads
+"""
 SCRIPTS = [
     "key_values",
     "config_watch",
@@ -84,6 +93,7 @@ SCRIPTS = [
     "asyncio_interoperation",
     "blocking_program",
     "call_by_name",
+    "leader",
 ]
 
 
@@ -115,6 +125,7 @@ async def keys(client: EtcdClient) -> set[bytes]:
         ("asyncio_interoperation", ASYNCIO),
         ("blocking_program", BLOCKING),
         ("call_by_name", CALL_BY_NAME),
+        ("leader", LEADER),
     ],
 )
 @pytest_twisted.ensureDeferred

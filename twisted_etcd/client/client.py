@@ -195,6 +195,7 @@ class EtcdClient(Service):
         self._reader = RangeReader(partial(self._gateway.unary, rpcs.RANGE), reactor, random)
         self._watches: set[Watch] = set()
         self._stopping: Moment[None] | None = None
+        self._stop_asked_for: Moment[None] = Moment()
         self._calls = Calls(self._gateway, scheme, lambda: self._stopping is not None)
         self.auth = Auth(self._calls)
         self.cluster = Cluster(self._calls, reactor)
@@ -212,6 +213,16 @@ class EtcdClient(Service):
     def stop_timeout(self) -> float:
         """Seconds that its end may take while etcd does not answer."""
         return self._stop_timeout
+
+    @property
+    def reactor(self) -> IReactorTime:
+        """The reactor that it was made with: the clock of what is built on it."""
+        return self._reactor
+
+    @property
+    def stopping(self) -> Deferred[None]:
+        """A new Deferred that fires as soon as :meth:`stopService` is called, before it ends anything."""
+        return self._stop_asked_for.wait()
 
     @property
     def endpoints(self) -> tuple[EndpointStatus, ...]:
@@ -540,6 +551,7 @@ class EtcdClient(Service):
         if self._stopping is None:
             # Set before anybody is told: what they do then must find the client stopped.
             self._stopping = Moment()
+            self._stop_asked_for.fire(None)
             Deferred.fromCoroutine(self._stop()).addCallbacks(self._stopping.fire, self._stopping.fail)
         return self._stopping.wait()
 

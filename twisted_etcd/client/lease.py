@@ -93,6 +93,13 @@ class Lease:
         """
         return self._keeper.revoke(self, timeout)
 
+    def orphan(self) -> None:
+        """
+        Keep it alive no longer, and leave it to its TTL, with its keys: neither this nor the client's ``stopService``
+        revokes it. ``lost`` fires, as nobody here looks after it any more.
+        """
+        self._keeper.orphan(self)
+
     def ended(self, why: str) -> None:
         """For the keeper: the lease is gone."""
         self._end.fire(LeaseLost(self.id, why))
@@ -291,6 +298,11 @@ class LeaseKeeper:
             return response.TTL
 
         return asking.addCallback(answered)
+
+    def orphan(self, lease: Lease) -> None:
+        """See :meth:`Lease.orphan`."""
+        self._lose(lease.id, "it is kept alive no longer, and left to its TTL")
+        self._wind()
 
     def revoke(self, lease: Lease, timeout: float | None) -> Deferred[None]:
         """See :meth:`Lease.revoke`."""
