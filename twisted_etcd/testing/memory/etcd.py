@@ -13,6 +13,7 @@ from twisted_etcd.gateway.endpoints import parse_endpoint
 from twisted_etcd.testing.memory.conversations import Conversation
 from twisted_etcd.testing.memory.faults import Call
 from twisted_etcd.testing.memory.gate import Gate
+from twisted_etcd.testing.memory.leases import SHORTEST
 from twisted_etcd.testing.memory.member import Limits, Member
 from twisted_etcd.testing.memory.reactors import MemoryReactor, Network, ReactorBeside, wait_for
 from twisted_etcd.testing.memory.refusals import refusal
@@ -51,8 +52,11 @@ class MemoryEtcd:
     :param max_txn_ops: as etcd's ``--max-txn-ops``.
     :param max_request_bytes: as etcd's ``--max-request-bytes``.
     :param token_ttl: as etcd's ``--auth-token-ttl``, in seconds.
+    :param min_lease_ttl: the shortest time to live that a lease gets, in seconds; etcd has it from its
+        ``--election-timeout``.
     :param progress_interval: as etcd's ``--experimental-watch-progress-notify-interval``, in seconds.
     :param websocket_tokens: take a token that comes with a WebSocket, as 3.5.32 and later do.
+    :param first_revision: the revision that it begins with.
     :ivar reactor: what its clients must be given.
     :ivar endpoint: what they must be told.
     """
@@ -65,8 +69,10 @@ class MemoryEtcd:
         max_txn_ops: int = 128,
         max_request_bytes: int = 1536 * 1024,
         token_ttl: float = TOKEN_TTL,
+        min_lease_ttl: int = SHORTEST,
         progress_interval: float = PROGRESS_INTERVAL,
         websocket_tokens: bool = False,
+        first_revision: int = 1,
     ) -> None:
         parsed = parse_endpoint(endpoint)
         if parsed.secure:
@@ -78,8 +84,14 @@ class MemoryEtcd:
         # Of no use to mypy as anything narrower: it is whatever the reactor is.
         self.reactor: Any = self._clock or ReactorBeside(clock, network)
         self.endpoint = endpoint
-        limits = Limits(max_txn_ops=max_txn_ops, max_request_bytes=max_request_bytes, token_ttl=token_ttl)
+        limits = Limits(
+            max_txn_ops=max_txn_ops,
+            max_request_bytes=max_request_bytes,
+            token_ttl=token_ttl,
+            min_lease_ttl=min_lease_ttl,
+        )
         self._member = Member(clock.seconds, endpoint, limits)
+        self._member.store.revision = first_revision
         self._gate = Gate(self._member, clock)
 
         def answer(conversation: Conversation, asked: Asked) -> Answering:

@@ -38,10 +38,12 @@ class Leases:
     All leases.
 
     :param seconds: the time.
+    :param shortest: the shortest time to live that is granted, in seconds.
     """
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
+    def __init__(self, seconds: Callable[[], float], shortest: int = SHORTEST) -> None:
         self._seconds = seconds
+        self._shortest = shortest
         self._leases: dict[int, Lease] = {}
         #: Where the ids begin that it chooses itself: they look like etcd's own.
         self._next_id = 0x6D656D0000000001
@@ -62,7 +64,7 @@ class Leases:
             raise refusal(LeaseTTLTooLarge)
         if lease_id in self._leases:
             raise refusal(LeaseExists)
-        ttl = max(ttl, SHORTEST)
+        ttl = max(ttl, self._shortest)
         lease = self._leases[lease_id] = Lease(lease_id, ttl, self._seconds() + ttl)
         return lease
 

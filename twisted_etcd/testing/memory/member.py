@@ -21,7 +21,7 @@ from twisted_etcd.schema.watch import WatchResponse
 from twisted_etcd.testing.memory import accounts, jsonform, transactions
 from twisted_etcd.testing.memory.concurrency import Elections, Place
 from twisted_etcd.testing.memory.guard import Guard
-from twisted_etcd.testing.memory.leases import Leases
+from twisted_etcd.testing.memory.leases import SHORTEST, Leases
 from twisted_etcd.testing.memory.membership import CLUSTER_VERSION, VERSION, Alarms, Downgrade, Membership
 from twisted_etcd.testing.memory.ranges import check_range, read_range
 from twisted_etcd.testing.memory.refusals import refusal
@@ -51,11 +51,13 @@ class Limits:
     :ivar max_txn_ops: how many operations a transaction may have.
     :ivar max_request_bytes: how large a request may be.
     :ivar token_ttl: seconds for which a token lives that nobody uses.
+    :ivar min_lease_ttl: the shortest time to live of a lease, in seconds.
     """
 
     max_txn_ops: int = 128
     max_request_bytes: int = 1536 * 1024
     token_ttl: float = TOKEN_TTL
+    min_lease_ttl: int = SHORTEST
 
 
 class Member:
@@ -69,7 +71,7 @@ class Member:
     """
 
     def __init__(self, seconds: Callable[[], float], client_url: str, limits: Limits) -> None:
-        self.leases = Leases(seconds)
+        self.leases = Leases(seconds, limits.min_lease_ttl)
         self.store = Store(self.leases)
         self.users = Users(seconds, limits.token_ttl)
         self.membership = Membership(client_url)

@@ -308,10 +308,7 @@ class Users:
 
         :raises RoleNotFound: where there is none of that name.
         """
-        role = self.role(name)
-        if name == ROOT:
-            return (Permission(PermissionType.READWRITE, b"", TO_THE_END),)
-        return role.listed()
+        return self.role(name).listed()
 
     def delete_role(self, name: str) -> None:
         """

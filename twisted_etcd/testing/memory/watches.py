@@ -35,6 +35,8 @@ class _Watch:
     start: int
     #: Whether nothing was said since progress was told the last time.
     idle: bool = field(default=True)
+    #: Whether it was told that what it wants is compacted.
+    over: bool = field(default=False)
 
     def events(self, events: Sequence[Event]) -> list[Event]:
         unwanted = {_FILTERED[each] for each in self.request.filters}
@@ -77,7 +79,7 @@ class WatchStream:
     @property
     def wants_progress(self) -> bool:
         """Whether a watch wants to be told how far it is when nothing happens."""
-        return any(watch.request.progress_notify for watch in self._watches.values())
+        return any(watch.request.progress_notify and not watch.over for watch in self._watches.values())
 
     def take(self, request: WatchRequest) -> None:
         """What the client sent."""
@@ -93,7 +95,7 @@ class WatchStream:
     def tell_progress(self) -> None:
         """Tell the watches that want it how far they are, those apart that had events since this was done last."""
         for watch in self._watches.values():
-            if watch.request.progress_notify and watch.idle:
+            if watch.request.progress_notify and watch.idle and not watch.over:
                 self._answer(watch.watch_id)
             watch.idle = True
 
@@ -126,7 +128,8 @@ class WatchStream:
         self._watches[watch.watch_id] = watch
         self._answer(watch.watch_id, created=True)
         if start < self._store.compacted:
-            del self._watches[watch.watch_id]
+            # etcd knows its id until it is cancelled all the same.
+            watch.over = True
             self._send(
                 WatchResponse(
                     # Without a revision.
@@ -166,7 +169,7 @@ class WatchStream:
 
     def _deliver(self, watch: _Watch, events: Sequence[Event], revision: int) -> None:
         wanted = watch.events(events)
-        if not wanted:
+        if watch.over or not wanted:
             return
         watch.idle = False
         if watch.request.prev_kv:
