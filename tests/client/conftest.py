@@ -19,7 +19,6 @@ from twisted_etcd.gateway.endpoints import parse_endpoint
 from twisted_etcd.testing.memory.etcd import MemoryEtcd
 from twisted_etcd.testing.proxy import FaultProxy, IProxyReactor
 
-
 #: What no etcd in memory has: processes to stop, sockets to put a proxy before, a version.
 PROCESSES = frozenset({"proxy", "fresh_etcd", "etcd_cluster", "new_etcd_cluster"})
 

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import sys
 import time
 from collections.abc import Coroutine
 from pathlib import Path
-from threading import Thread
 from typing import Any, cast
 
-from twisted.internet import reactor, threads
+from twisted.internet import reactor, task, threads
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner
 
@@ -38,8 +36,22 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - what the work 
     return threads.blockingCallFromThread(cast("Any", reactor), lambda: Deferred.fromCoroutine(work))
 
 
-def main() -> int:
-    """All steps."""
+async def compared(options: argparse.Namespace, seed: int) -> int:
+    """All steps, in a thread of their own: the reactor must be in the main one, to see an etcd that dies."""
+    server = new_etcd(options.etcd, extra_args=(*QUICK_ELECTIONS, CHEAP))
+    server.startService()
+    try:
+        await server.when_ready()
+        steps: int = await threads.deferToThread(
+            compare, run, server.endpoint, options.steps, seed, shrink=options.shrink
+        )
+    finally:
+        await server.stopService()
+    return steps
+
+
+def main() -> None:
+    """All steps, and what came of them."""
     parser = argparse.ArgumentParser(prog="python -m tests.differential", description="Two etcds, compared at random.")
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=None)
@@ -49,31 +61,19 @@ def main() -> int:
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     say(f"{options.steps} steps with --seed {seed}, against etcd {version(options.etcd)}")
-    began = time.monotonic()
-    thread = Thread(target=cast("Any", reactor).run, kwargs={"installSignalHandlers": False})
-    thread.start()
-    server = new_etcd(options.etcd, extra_args=(*QUICK_ELECTIONS, CHEAP))
 
-    async def start() -> None:
-        server.startService()
-        await server.when_ready()
+    async def all_of_it(_reactor: object) -> None:
+        began = time.monotonic()
+        try:
+            steps = await compared(options, seed)
+        except AssertionError as error:
+            notes = "\n".join(getattr(error, "__notes__", ()))
+            say(f"different, with --seed {seed}:\n{error}\n{notes}")
+            raise SystemExit(1) from None
+        say(f"{steps} steps in {time.monotonic() - began:.0f} s, no difference")
 
-    async def stop() -> None:
-        await server.stopService()
-
-    try:
-        run(start())
-        done = compare(run, server.endpoint, options.steps, seed, shrink=options.shrink)
-    except AssertionError as error:
-        say(f"different, with --seed {seed}:\n{error}")
-        return 1
-    finally:
-        run(stop())
-        cast("Any", reactor).callFromThread(cast("Any", reactor).stop)
-        thread.join()
-    say(f"{done} steps in {time.monotonic() - began:.0f} s, no difference")
-    return 0
+    task.react(all_of_it)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

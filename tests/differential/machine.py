@@ -248,12 +248,13 @@ def compare(run: Run, endpoint: str, steps: int, seed: int, *, shrink: bool = Fa
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
+        report_multiple_bugs=False,
         phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
     number = 0
     while machine.steps < steps:
-        run_state_machine_as_test(hypothesis.seed(seed + number)(machine), settings=how)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(hypothesis.seed(seed + number)(machine), settings=how)
         number += 1
     done: int = machine.steps
     return done

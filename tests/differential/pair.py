@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from twisted.internet import reactor
@@ -25,7 +25,7 @@ from twisted_etcd.schema.auth import (
 )
 from twisted_etcd.schema.common import Message
 from twisted_etcd.schema.kv import CompactionRequest, DeleteRangeRequest, PutRequest
-from twisted_etcd.schema.lease import LeaseLeasesRequest, LeaseRevokeRequest
+from twisted_etcd.schema.lease import LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseRevokeRequest
 from twisted_etcd.schema.rpcs import RPC
 from twisted_etcd.schema.watch import WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest
 from twisted_etcd.testing.memory.etcd import MemoryEtcd
@@ -52,7 +52,7 @@ def shape(answer: object) -> object:
 
 def _without_own(value: object) -> object:
     if isinstance(value, dict):
-        kept = {name: _without_own(each) for name, each in value.items() if name not in OWN}
+        kept: dict[str, Any] = {name: _without_own(each) for name, each in value.items() if name not in OWN}
         if "keys" in kept and "grantedTTL" in kept:
             # etcd's own order is that of a Go map, and its clock goes on between the two.
             kept["keys"] = sorted(kept["keys"])
@@ -163,10 +163,10 @@ class Pair:
             raise Different(request, shape(real), shape(memory))
         return real
 
-    async def keep_alive(self, requests: Sequence[Message]) -> None:
+    async def keep_alive(self, requests: Sequence[LeaseKeepAliveRequest]) -> None:
         real, memory = [await gateway.batch(rpcs.LEASE_KEEP_ALIVE, requests) for gateway in (self.real, self.memory)]
         # etcd leaves out those that it read too late.
-        if shape(real) != shape(memory)[: len(real)]:  # type: ignore[index]
+        if list(map(shape, real)) != list(map(shape, memory[: len(real)])):
             raise Different(requests, shape(real), shape(memory))
 
     async def websocket(self) -> Watching:
@@ -221,7 +221,7 @@ async def emptied(endpoint: str) -> int:
 
 def memory_at(revision: int) -> MemoryEtcd:
     """An etcd in memory that is as empty, at the same revision, and as quick to elect."""
-    memory = MemoryEtcd(reactor, min_lease_ttl=1, first_revision=revision)  # type: ignore[arg-type]
+    memory = MemoryEtcd(cast("Any", reactor), min_lease_ttl=1, first_revision=revision)
     memory.compact()
     return memory
 

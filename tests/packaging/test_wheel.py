@@ -126,12 +126,16 @@ def test_the_sdist_carries_tests_and_examples(tree: Path) -> None:
     assert [name for name in ("README.md", "pyproject.toml", "tests", "examples") if not (tree / name).exists()] == []
 
 
-def test_the_wheel_holds_the_package_and_the_plugin_alone(wheel: Path) -> None:
+def test_the_wheel_holds_the_package_and_the_plugins_alone(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "twisted_etcd/py.typed" in names
     assert [name for name in names if name.startswith("twisted/")] == [PLUGIN]
     tops = {name.split("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"twisted", "twisted_etcd"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {
+        "twisted",
+        "twisted_etcd",
+        "pytest_twisted_etcd.py",
+    }
     assert [name for name in names if "dropin.cache" in name or name.endswith(".pyc")] == []
 
 

@@ -37,7 +37,6 @@ class MemoryEtcd:
 
         etcd = MemoryEtcd()
         client = etcd.client()
-        client.startService()
         lease = etcd.wait(client.lease(10))
 
     With the real reactor it lives in real time, beside all else in that reactor::
@@ -59,6 +58,7 @@ class MemoryEtcd:
     :param first_revision: the revision that it begins with.
     :ivar reactor: what its clients must be given.
     :ivar endpoint: what they must be told.
+    :ivar clients: those that were made here; whoever has the test stops them.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class MemoryEtcd:
         # Of no use to mypy as anything narrower: it is whatever the reactor is.
         self.reactor: Any = self._clock or ReactorBeside(clock, network)
         self.endpoint = endpoint
+        self.clients: list[EtcdClient] = []
         limits = Limits(
             max_txn_ops=max_txn_ops,
             max_request_bytes=max_request_bytes,
@@ -113,11 +114,14 @@ class MemoryEtcd:
 
     def client(self, **options: Any) -> EtcdClient:  # noqa: ANN401 - as EtcdClient has them
         """
-        A client of it, not started yet.
+        A client of it, started.
 
         :param options: as :class:`~twisted_etcd.client.client.EtcdClient` takes them.
         """
-        return EtcdClient(self.reactor, self.endpoint, **options)
+        client = EtcdClient(**{"reactor": self.reactor, "endpoints": self.endpoint, **options})
+        client.startService()
+        self.clients.append(client)
+        return client
 
     @property
     def revision(self) -> int:
