@@ -21,8 +21,11 @@ def _defaults(kind: type[Message]) -> tuple[tuple[str, Any], ...]:
 
 
 def encode(message: Message) -> bytes:
-    """The JSON of an answer."""
-    return msgspec.json.encode(plain(message))
+    """The JSON of an answer. Where it has no header, that is left out: within an answer an empty one is written."""
+    found = plain(message)
+    if found.get("header") == {}:
+        del found["header"]
+    return msgspec.json.encode(found)
 
 
 def plain(message: Message) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class Member:
 
     def _complete(self, rpc: RPC[Any, Any], response: Message) -> Message:
         """With the header that all answers have."""
-        if not isinstance(response, Response) or rpc is rpcs.DEFRAGMENT:
+        if not isinstance(response, Response) or rpc in {rpcs.DEFRAGMENT, rpcs.MOVE_LEADER}:
             return response
         revision = response.header.revision or (0 if rpc.name.startswith("Cluster.") else self.store.revision)
         return msgspec.structs.replace(response, header=self.header(revision))
