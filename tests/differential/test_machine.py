@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import pytest_twisted
-from twisted.internet.defer import Deferred
+from pytest_twisted import ensureDeferred
+from twisted.internet import threads
 
 from tests.client.users import CHEAP
+from tests.differential.__main__ import run
 from tests.differential.machine import compare
 from tests.etcds import ONE_VERSION, FreshEtcd
 
@@ -14,7 +15,7 @@ STEPS = 500
 
 
 @ONE_VERSION
-def test_both_answer_the_same(fresh_etcd: FreshEtcd) -> None:
-    server = pytest_twisted.blockon(fresh_etcd(extra_args=(CHEAP,)))
-    done = compare(lambda work: pytest_twisted.blockon(Deferred.fromCoroutine(work)), server.endpoint, STEPS, seed=6)
-    assert done >= STEPS
+@ensureDeferred
+async def test_both_answer_the_same(fresh_etcd: FreshEtcd) -> None:
+    server = await fresh_etcd(extra_args=(CHEAP,))
+    assert await threads.deferToThread(compare, run, server.endpoint, STEPS, seed=6) >= STEPS
