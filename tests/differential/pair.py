@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import msgspec
+import treq
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 from twisted.python.failure import Failure
 
+from tests.etcds import http_client
 from tests.gateway.servers import new_gateway
 from tests.wire import Event, soon
+from twisted_etcd.client.bookmarks import orders_progress
 from twisted_etcd.errors import EtcdError
 from twisted_etcd.gateway.gateway import Credentials, Gateway
 from twisted_etcd.gateway.stream import Stream
@@ -26,6 +30,7 @@ from twisted_etcd.schema.auth import (
 from twisted_etcd.schema.common import Message
 from twisted_etcd.schema.kv import CompactionRequest, DeleteRangeRequest, PutRequest
 from twisted_etcd.schema.lease import LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseRevokeRequest
+from twisted_etcd.schema.maintenance import StatusRequest
 from twisted_etcd.schema.rpcs import RPC
 from twisted_etcd.schema.watch import WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest
 from twisted_etcd.testing.memory.etcd import MemoryEtcd
@@ -133,7 +138,10 @@ class Watching:
             await self.real.until(lambda: self.real.count >= self.memory.count)
         finally:
             if self.real.events != self.memory.events or self.real.ends:
-                raise Different(self._asked, (self.real.events, self.real.ends), self.memory.events)
+                first, second = self.real.events, self.memory.events
+                ids = [each for each in first.keys() | second.keys() if first.get(each) != second.get(each)]
+                told = [{each: events.get(each) for each in ids} for events in (first, second)]
+                raise Different(self._asked, (told[0], self.real.ends), told[1])
 
     async def close(self) -> None:
         await soon(gatherResults([stream.close() for stream in self._streams]))
@@ -162,6 +170,13 @@ class Pair:
         if shape(real) != shape(memory):
             raise Different(request, shape(real), shape(memory))
         return real
+
+    async def forget(self) -> None:
+        """Forget what was before, on both."""
+        await self.ask(rpcs.PUT, PutRequest(key=b"x"))
+        gone = await self.ask(rpcs.DELETE_RANGE, DeleteRangeRequest(key=b"x"))
+        revision: int = cast("Any", gone).header.revision
+        await self.ask(rpcs.COMPACT, CompactionRequest(revision=revision, physical=True))
 
     async def keep_alive(self, requests: Sequence[LeaseKeepAliveRequest]) -> None:
         real, memory = [await gateway.batch(rpcs.LEASE_KEEP_ALIVE, requests) for gateway in (self.real, self.memory)]
@@ -203,7 +218,7 @@ async def _answer(gateway: Gateway, rpc: RPC[Any, Any], request: Message) -> Mes
 
 
 async def emptied(endpoint: str) -> int:
-    """Take all out of a real etcd, its history too; its revision then."""
+    """Take all keys, leases and users out of a real etcd; its revision then."""
     gateway = new_gateway(endpoint)
     for each in (await gateway.unary(rpcs.LEASE_LEASES, LeaseLeasesRequest())).leases:
         await gateway.unary(rpcs.LEASE_REVOKE, LeaseRevokeRequest(ID=each.ID))
@@ -213,17 +228,33 @@ async def emptied(endpoint: str) -> int:
         await gateway.unary(rpcs.ROLE_DELETE, AuthRoleDeleteRequest(role=name))
     await gateway.unary(rpcs.PUT, PutRequest(key=b"x"))
     gone = await gateway.unary(rpcs.DELETE_RANGE, DeleteRangeRequest(key=b"\x00", range_end=b"\x00"))
-    revision = gone.header.revision
-    await gateway.unary(rpcs.COMPACT, CompactionRequest(revision=revision, physical=True))
     await soon(gateway.stop())
-    return revision
+    return gone.header.revision
 
 
-def memory_at(revision: int) -> MemoryEtcd:
-    """An etcd in memory that is as empty, at the same revision, and as quick to elect."""
-    memory = MemoryEtcd(cast("Any", reactor), min_lease_ttl=1, first_revision=revision)
-    memory.compact()
-    return memory
+async def until_synced(endpoint: str) -> None:
+    """Until a real etcd has brought every watch of the past up to now; asking it is the way to wait."""
+    for _ in range(1000):
+        response = await http_client().get(f"{endpoint}/metrics")
+        metrics = await treq.text_content(response)
+        if re.search(r"^etcd_debugging_mvcc_slow_watcher_total 0$", metrics, re.MULTILINE):
+            return
+    msg = "etcd does not bring its watches up to now"
+    raise AssertionError(msg)
+
+
+async def memory_like(endpoint: str, revision: int) -> MemoryEtcd:
+    """An etcd in memory that is as empty, at the same revision, as quick to elect, and as old."""
+    gateway = new_gateway(endpoint)
+    version = (await gateway.unary(rpcs.STATUS, StatusRequest())).version
+    await soon(gateway.stop())
+    return MemoryEtcd(
+        cast("Any", reactor),
+        min_lease_ttl=1,
+        first_revision=revision,
+        # Of the versions at hand, those that answer progress too early are the old ones.
+        old=not orders_progress(version),
+    )
 
 
 CANCEL = WatchCancelRequest

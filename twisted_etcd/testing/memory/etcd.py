@@ -55,6 +55,8 @@ class MemoryEtcd:
         ``--election-timeout``.
     :param progress_interval: as etcd's ``--experimental-watch-progress-notify-interval``, in seconds.
     :param websocket_tokens: take a token that comes with a WebSocket, as 3.5.32 and later do.
+    :param old: do as 3.5.1 where 3.5.16 does otherwise: forget the deletions of the very revision that is compacted
+        to, and answer a progress request on a stream without watches.
     :param first_revision: the revision that it begins with.
     :ivar reactor: what its clients must be given.
     :ivar endpoint: what they must be told.
@@ -73,6 +75,7 @@ class MemoryEtcd:
         progress_interval: float = PROGRESS_INTERVAL,
         websocket_tokens: bool = False,
         first_revision: int = 1,
+        old: bool = False,
     ) -> None:
         parsed = parse_endpoint(endpoint)
         if parsed.secure:
@@ -93,6 +96,7 @@ class MemoryEtcd:
         )
         self._member = Member(clock.seconds, endpoint, limits)
         self._member.store.revision = first_revision
+        self._member.store.old = old
         self._gate = Gate(self._member, clock)
 
         def answer(conversation: Conversation, asked: Asked) -> Answering:

@@ -52,12 +52,14 @@ class Store:
 
     :param leases: told of the keys that are attached to leases.
     :ivar revision: the newest one; a store begins with 1.
+    :ivar old: whether it does as etcd 3.5.1 did: a compaction takes the deletions of its own revision as well.
     :ivar compacted: the lowest revision that can still be read; -1 before the first compaction.
     """
 
     def __init__(self, leases: Attachments) -> None:
         self.revision = 1
         self.compacted = -1
+        self.old = False
         self._leases = leases
         self._keys: list[bytes] = []
         self._versions: dict[bytes, list[Version]] = {}
@@ -132,7 +134,7 @@ class Store:
         """
         Forget what can only be read before a revision.
 
-        A deletion in that very revision is forgotten too, as etcd 3.5.1 does.
+        A deletion in that very revision can still be watched, unless :attr:`old` is set.
 
         :raises Compacted: where that was done already.
         :raises FutureRevision: where that revision is not there yet.
@@ -145,7 +147,7 @@ class Store:
         self._events = [
             event
             for event in self.events_from(revision)
-            if event.kv.mod_revision > revision or event.type is not EventType.DELETE
+            if event.kv.mod_revision > revision or event.type is not EventType.DELETE or not self.old
         ]
         for key in tuple(self._keys):
             self._compact_key(key, revision)

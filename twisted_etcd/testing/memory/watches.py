@@ -89,7 +89,7 @@ class WatchStream:
             watch = self._watches.pop(request.cancel_request.watch_id, None)
             if watch is not None:
                 self._answer(watch.watch_id, canceled=True)
-        elif request.progress_request is not None:
+        elif request.progress_request is not None and (self._watches or self._store.old):
             self._answer(_NONE)
 
     def tell_progress(self) -> None:
