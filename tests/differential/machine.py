@@ -182,8 +182,9 @@ class Machine(RuleBasedStateMachine):
         type(self).steps += 1
         self.run(until_synced(self.endpoint))
         self.run(self._compare())
-        # Newer versions answer for watches alone.
-        if self._live:
+        # Newer versions answer for watches alone, and not where one of them waits for what is compacted.
+        told = self._shared.memory.events
+        if self._live and not any("compact_revision" in str(told.get(each, [""])[-1]) for each in self._live):
             self.run(self._shared.ask(PROGRESS))
 
     @rule(data=st.data())

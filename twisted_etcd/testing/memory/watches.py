@@ -89,8 +89,13 @@ class WatchStream:
             watch = self._watches.pop(request.cancel_request.watch_id, None)
             if watch is not None:
                 self._answer(watch.watch_id, canceled=True)
-        elif request.progress_request is not None and (self._watches or self._store.old):
+        elif request.progress_request is not None and (self._store.old or self._in_step):
             self._answer(_NONE)
+
+    @property
+    def _in_step(self) -> bool:
+        """Whether there are watches, and none that waits for what is compacted."""
+        return bool(self._watches) and not any(watch.over for watch in self._watches.values())
 
     def tell_progress(self) -> None:
         """Tell the watches that want it how far they are, those apart that had events since this was done last."""
