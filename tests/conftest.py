@@ -6,18 +6,20 @@ import gc
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import STDLibLogObserver, globalLogBeginner
 
-from tests.etcds import QUICK_ELECTIONS, FreshEtcd, binaries, new_etcd
+from tests.etcds import MEMORY, QUICK_ELECTIONS, FreshEtcd, binaries, new_etcd
 from tests.guards import STANDING, clean_reactor, logged_errors
 from tests.programs import run
 from tests.said import said
 from twisted_etcd.embedded.process import EmbeddedEtcd
+from twisted_etcd.testing.memory.etcd import MemoryEtcd
 from twisted_etcd.testing.shared import SharedCluster
 
 #: ``etcd_cluster`` and ``new_etcd_cluster``, as users have them.
@@ -57,6 +59,10 @@ def etcd_binary(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="session")
 def etcd_server(etcd_binary: Path) -> Iterator[EmbeddedEtcd]:
     """A running etcd of each version, shared by all tests: use keys under ``prefix``, and change no settings of it."""
+    if etcd_binary == MEMORY:
+        # Only the tests of tests/client/conftest.py get it, whose clients know what to do with it.
+        yield cast("EmbeddedEtcd", MemoryEtcd(cast("Any", reactor)))
+        return
     server = new_etcd(etcd_binary)
     server.startService()
     try:

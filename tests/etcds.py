@@ -23,6 +23,8 @@ from twisted_etcd.embedded.process import EmbeddedEtcd
 FreshEtcd = Callable[..., Deferred[EmbeddedEtcd]]
 #: Further binaries to test with: paths with ``:`` between them.
 VARIABLE = "TWISTED_ETCD_TEST_ETCD"
+#: In place of a binary: the etcd in memory.
+MEMORY = Path("memory")
 
 #: For an etcd on its own: by default it waits for up to two seconds before it leads itself.
 QUICK_ELECTIONS = ("--heartbeat-interval=20", "--election-timeout=200")

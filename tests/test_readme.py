@@ -78,6 +78,7 @@ def test_every_block_of_python_is_one_that_is_run_here() -> None:
         "shop_caller(",
         "etcd_cluster.leader()",
         "call_shop",
+        "etcd.go_away()",
     )
     assert sorted(re.findall(r"```python\n(.*?)```", README, re.DOTALL)) == sorted(
         block("python", each) for each in parts
@@ -192,6 +193,10 @@ async def test_the_endpoints_are_those_of_the_cluster(
     async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
         await run(block("python", "client.sync()"))["show"](client)
     assert capsys.readouterr().out == f"{etcd_server.endpoint} serves\n"
+
+
+def test_a_test_with_an_etcd_in_memory() -> None:
+    run(block("python", "etcd.go_away()"))["test_my_lease_is_lost"]()
 
 
 @ONE_VERSION

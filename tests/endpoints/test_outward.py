@@ -25,7 +25,7 @@ class Names:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, str]] = []
 
-    def resolveHostName(self, receiver: Any, host: str, *_: object) -> None:  # noqa: ANN401, N802 - as Twisted has it
+    def resolveHostName(self, receiver: Any, host: str, *_: object) -> None:  # noqa: ANN401 - as Twisted has it
         receiver.resolutionBegan(None)
         self.asked.append((receiver, host))
 
