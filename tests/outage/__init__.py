@@ -1,0 +1,1 @@
+"""A long outage under many registrations, watches and discoverers: ``python -m tests.outage``."""
