@@ -13,6 +13,7 @@ from twisted_etcd.daemon.settings import (
 from twisted_etcd.gateway.endpoints import parse_endpoints
 from twisted_etcd.gateway.tls import TLSSettings
 from twisted_etcd.registry.instance import InstanceFormat
+from twisted_etcd.registry.protection import Protection
 from twisted_etcd.rendering.entry import RenderEntry, RunCommand, SendSignal
 from twisted_etcd.rendering.file import FileAccess
 from twisted_etcd.settings.etcd import AuthSettings, EtcdSettings
@@ -34,6 +35,7 @@ def test_the_defaults_are_filled_in() -> None:
 def test_all_that_can_be_said_is_said_but_no_secret() -> None:
     settings = Settings(
         etcd=EtcdSettings(
+            protection=Protection(share=0.25),
             endpoints=parse_endpoints("https://a:1,https://b:2"),
             batch=False,
             auto_sync_interval=60.0,
@@ -73,6 +75,7 @@ def test_all_that_can_be_said_is_said_but_no_secret() -> None:
         "  user: root, password (set)",
         "  TLS: servers of the authorities in /ca.pem, shows the certificate /c.pem with the key /k.pem",
         "  configuration under /config, services under /services",
+        "  instances of a service are held back for 60000 ms where more than 25% of them vanish within 10000 ms",
         "node etcdservice",
         "  calls time out after 10000 ms",
         "registers web at h:80",

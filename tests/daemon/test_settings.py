@@ -20,6 +20,7 @@ from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.endpoints import parse_endpoints
 from twisted_etcd.gateway.tls import TLSSettings
 from twisted_etcd.registry.instance import InstanceFormat
+from twisted_etcd.registry.protection import Protection
 from twisted_etcd.rendering.entry import RenderEntry, RunCommand, SendSignal
 from twisted_etcd.rendering.file import FileAccess
 from twisted_etcd.settings.etcd import AuthSettings, EtcdSettings
@@ -103,6 +104,7 @@ def test_every_key_is_read(pem: Path) -> None:
           tls: {ca_file: ca.pem, cert_file: cert.pem, key_file: key.pem, insecure: false}
           config_prefix: /c/
           service_prefix: s
+          protection: {share: 25, window: 5000, hold: 90000}
         node: {name: n, default_call_timeout: 1}
         register:
           - {name: web, address: "127.0.0.1:80", ttl: 5, tags: [a, b], metadata: {zone: west, empty: ""}}
@@ -143,6 +145,7 @@ def test_every_key_is_read(pem: Path) -> None:
             ),
             config_prefix="/c",
             service_prefix="s",
+            protection=Protection(share=0.25, window=5.0, hold=90.0),
         ),
         node=NodeSettings(name="n", default_call_timeout=0.001),
         register=(
@@ -164,16 +167,16 @@ def test_every_key_is_read(pem: Path) -> None:
                 file=str(pem / "f.yaml"),
                 key="services[0]",
                 lines={
-                    "services[0]": 19,
-                    "services[0].settings": 19,
-                    "services[0].settings.n": 19,
-                    "services[0].settings.deep": 19,
-                    "services[0].settings.deep.list": 19,
-                    "services[0].settings.deep.list[0]": 19,
-                    "services[0].settings.deep.list[1]": 19,
+                    "services[0]": 20,
+                    "services[0].settings": 20,
+                    "services[0].settings.n": 20,
+                    "services[0].settings.deep": 20,
+                    "services[0].settings.deep.list": 20,
+                    "services[0].settings.deep.list[0]": 20,
+                    "services[0].settings.deep.list[1]": 20,
                 },
             ),
-            HostSettings(path="a.b:C.D", file=str(pem / "f.yaml"), key="services[1]", lines={"services[1]": 20}),
+            HostSettings(path="a.b:C.D", file=str(pem / "f.yaml"), key="services[1]", lines={"services[1]": 21}),
         ),
         embedded=EmbeddedSettings(
             enabled=True, binary=str(pem / "bin/etcd"), data_dir=pem / "data", extra_args=("--x", "--y=1")
@@ -385,6 +388,14 @@ MISTAKES = [
     (
         "etcd: {service_prefix: 12}",
         "f.yaml:1: etcd.service_prefix: expected text (put it in quotes), got 12 (an int)",
+    ),
+    (
+        "etcd: {protection: {share: 0.5}}",
+        "f.yaml:1: etcd.protection.share: expected a whole number of percent, got 0.5 (a float)",
+    ),
+    (
+        "etcd: {protection: {share: 101}}",
+        "f.yaml:1: etcd.protection.share: expected a whole number of percent from 0 to 100, got 101 (an int)",
     ),
     (
         "etcd:\n  config_prefix: /x\n  service_prefix: /x/",
@@ -706,7 +717,8 @@ etcd:
         "f.yaml:6: etcd.endpoints: the environment variable NOT_THERE is not set",
         (
             "f.yaml:7: etcd.colour: unknown key; known are auth, auto_sync_interval, batch, config_prefix, "
-            "connect_timeout, endpoints, heartbeat_check_interval_ms, request_timeout, service_prefix, tls"
+            "connect_timeout, endpoints, heartbeat_check_interval_ms, protection, request_timeout, service_prefix, "
+            "tls"
         ),
     ]
 

@@ -6,18 +6,18 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 
-from tests.etcds import new_etcd
+from tests.etcds import http_client, new_etcd
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.watch import Watch
 from twisted_etcd.config.config import Config
 from twisted_etcd.embedded.process import EmbeddedEtcd
-from twisted_etcd.errors import ClusterChanged, HistoryReplaced, ServiceStopped
+from twisted_etcd.errors import ClusterChanged, HistoryReplaced
 from twisted_etcd.gateway.endpoints import parse_endpoint
 from twisted_etcd.registry.machine import RegistrationState
 from twisted_etcd.registry.registration import Registration
@@ -166,7 +166,7 @@ class Outage:
         self.figures["delayed calls at the end of the outage"] = waiting
         _check(waiting < scale.registrations, f"{waiting} delayed calls wait for etcd")
 
-        before = await _requests(self._reactor, outside)
+        before = await _requests(outside)
         back = self._reactor.seconds()
         await proxy.heal()
         await self._until("all are registered again", lambda: _all_alive(registrations))
@@ -183,7 +183,7 @@ class Outage:
             "every watch has told all", lambda: all(len(seen.values) >= len(expected) for seen in watches)
         )
         self.figures["seconds until all was as it should be"] = self._reactor.seconds() - back
-        self.figures["requests for it"] = await _requests(self._reactor, outside) - before
+        self.figures["requests for it"] = await _requests(outside) - before
         _check(
             self.figures["requests for it"] < scale.registrations + scale.keys + scale.discoverers,
             f"{self.figures['requests for it']:.0f} requests were made at once",
@@ -266,15 +266,9 @@ class Outage:
         self._say(f"{what}: {self._reactor.seconds() - began:.1f} s")
 
     async def _until_count(self, outside: EtcdClient, count: int) -> None:
-        counted = [-1]
-
-        def asked(_: object = None) -> bool:
-            outside.get("/services/", prefix=True, count_only=True).addCallbacks(
-                lambda answer: counted.append(answer.count), lambda failure: failure.trap(ServiceStopped)
-            )
-            return counted[-1] == count
-
-        await self._until(f"etcd has {count} services", asked)
+        while (await outside.get("/services/", prefix=True, count_only=True)).count != count:
+            await deferLater(self._reactor, _LOOK)
+        self._say(f"etcd has {count} services")
 
 
 def _all_alive(registrations: list[Registration]) -> bool:
@@ -286,11 +280,8 @@ def _check(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - as assert
         raise Broken(otherwise)
 
 
-async def _requests(reactor: Any, outside: EtcdClient) -> float:  # noqa: ANN401 - any of Twisted's
+async def _requests(outside: EtcdClient) -> float:
     """How many requests etcd has begun since it started, by its own count."""
-    from twisted.web.client import Agent, readBody  # noqa: PLC0415
-
-    response = await Agent(reactor).request(b"GET", f"{outside.endpoints[0].url}/metrics".encode())
-    text = (await cast("Any", readBody(response))).decode()
-    lines = [line for line in text.splitlines() if line.startswith("grpc_server_started_total{")]
+    response = await http_client().get(f"{outside.endpoints[0].url}/metrics")
+    lines = [line for line in (await response.text()).splitlines() if line.startswith("grpc_server_started_total{")]
     return sum(float(line.rpartition(" ")[2]) for line in lines)

@@ -59,6 +59,7 @@ def make_node(
         heartbeat_check_interval=etcd.heartbeat_check_interval,
         config_prefix=etcd.config_prefix,
         service_prefix=etcd.service_prefix,
+        protection=etcd.protection,
     )
     caretaker = Caretaker(client, reactor, settings)
     node = Node(reactor, name=settings.node.name, default_timeout=settings.node.default_call_timeout)

@@ -69,6 +69,12 @@ def _etcd(etcd: EtcdSettings, embedded: EmbeddedSettings) -> Iterator[str]:
     yield f"  user: {f'{etcd.auth.username}, password (set)' if etcd.auth else 'none'}"
     yield f"  TLS: {_tls(etcd)}"
     yield f"  configuration under {etcd.config_prefix}, services under {etcd.service_prefix}"
+    if etcd.protection is not None:
+        protection = etcd.protection
+        yield (
+            f"  instances of a service are held back for {_ms(protection.hold)} where more than {protection.share:.0%} "
+            f"of them vanish within {_ms(protection.window)}"
+        )
 
 
 def _render(entry: RenderEntry) -> Iterator[str]:

@@ -19,6 +19,7 @@ from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.endpoints import Endpoint, parse_endpoints
 from twisted_etcd.gateway.gateway import IGatewayReactor
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
+from twisted_etcd.registry.protection import Protection
 from twisted_etcd.registry.registry import SERVICE_PREFIX
 from twisted_etcd.settings.section import Section
 
@@ -49,6 +50,7 @@ class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
     :ivar heartbeat_check_interval: seconds between two looks at the registrations.
     :ivar config_prefix: what configuration keys are under, without a slash at its end.
     :ivar service_prefix: what registrations are under, likewise.
+    :ivar protection: what is held back where many instances of a service vanish at once; nothing where None.
     """
 
     endpoints: tuple[Endpoint, ...] = parse_endpoints(DEFAULT_ENDPOINT)
@@ -61,6 +63,7 @@ class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
     tls: TLSSettings = TLSSettings()
     config_prefix: str = CONFIG_PREFIX
     service_prefix: str = SERVICE_PREFIX
+    protection: Protection | None = None
 
 
 def etcd_settings(section: Section, directory: Path) -> EtcdSettings:
@@ -78,11 +81,25 @@ def etcd_settings(section: Section, directory: Path) -> EtcdSettings:
         tls=_tls(section, section.section("tls"), directory),
         config_prefix=section.parsed("config_prefix", _prefix, default.config_prefix),
         service_prefix=section.parsed("service_prefix", _prefix, default.service_prefix),
+        protection=_protection(section),
     )
     section.end()
     if settings.config_prefix == settings.service_prefix:
         section.mistake("service_prefix", "is the same as config_prefix; their keys would be mixed up")
     return settings
+
+
+def _protection(etcd: Section) -> Protection | None:
+    default = Protection()
+    section = etcd.section("protection")
+    share = section.whole("share", int(default.share * 100), least=0, most=100, expected="a whole number of percent")
+    protection = Protection(
+        share=share / 100,
+        window=time_of(section, "window", default.window),
+        hold=time_of(section, "hold", default.hold),
+    )
+    section.end()
+    return protection if etcd.is_given("protection") else None
 
 
 def time_of(section: Section, key: str, default: float, *, least: int = 1) -> float:
