@@ -38,10 +38,6 @@ BoundT = TypeVar("BoundT")
 
 #: Seconds that etcd has to answer before a cache or defaults stand in, unless told otherwise.
 CACHE_AFTER = 2.0
-#: Seconds: the longest wait before configuration is followed anew.
-_LONGEST_BACKOFF = 5.0
-#: How many deletions are remembered, for histories.
-_MOST_DELETIONS = 1000
 
 
 class Config(Service):
