@@ -31,6 +31,7 @@ from twisted_etcd.config.settling import Settling
 from twisted_etcd.config.snapshot import ConfigSnapshot, ConfigSource, Entry
 from twisted_etcd.config.view import View
 from twisted_etcd.errors import BadValue, InvalidSettings, ServiceStopped
+from twisted_etcd.listeners import call_back
 from twisted_etcd.moment import Moment
 from twisted_etcd.reactor_thread import check_reactor_thread
 
@@ -317,10 +318,7 @@ class Config(Service):
     def _report(self, error: BadValue) -> None:
         self._log.warn("{why}", why=str(error))
         if self._on_error is not None:
-            try:
-                self._on_error(error)
-            except Exception:  # noqa: BLE001 - it harms nobody else
-                self._log.failure("Who is told of bad values of configuration failed.")
+            call_back("a bad value of configuration", self._on_error, error)
 
     # --- changes ----------------------------------------------------------------------------------------------------
 

@@ -12,13 +12,13 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 
 from twisted_etcd.backoff import Backoff
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.commands import CommandReactor
 from twisted_etcd.config.configuration import CONFIG_PREFIX
 from twisted_etcd.errors import RenderError
+from twisted_etcd.listeners import call_back
 from twisted_etcd.registry.registry import SERVICE_PREFIX
 from twisted_etcd.rendering.entry import RenderEntry, RunCommand, SendSignal
 from twisted_etcd.rendering.reload import Reload
@@ -49,8 +49,6 @@ class Renderer(Service):
     :param random: gives numbers from 0 up to 1; for the waits between attempts.
     :raises InvalidSettings: where a template cannot be read, or is none.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -166,10 +164,7 @@ class Renderer(Service):
         self._source.keep(want for target in self._targets for want in target.wants)
 
     def _tell(self, status: RenderStatus) -> None:
-        try:
-            self._changed(status)
-        except Exception:  # noqa: BLE001 - it is logged, and the files are not to suffer
-            self._log.failure("Who is told how it goes with {to} failed.", to=status.to)
+        call_back(f"how it goes with {status.to}", self._changed, status)
 
     def _told(self, want: Want) -> None:
         for target in self._targets:
