@@ -148,6 +148,28 @@ async def test_swept_it_ends_with_all_that_it_leaves_in_the_background() -> None
     assert is_gone(int(pid))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone can tell a process of its parent's death")
+@ensureDeferred
+async def test_it_dies_with_the_program_that_started_it() -> None:
+    program = """
+import os
+from twisted.internet import reactor
+from twisted_etcd.commands import Command
+
+def kill():
+    print(command.pid, flush=True)
+    os.kill(os.getpid(), 9)
+
+command = Command(reactor, ["sh", "-c", "echo $$; exec sleep 1000"], timeout=None)
+reactor.callWhenRunning(command.run)
+reactor.callLater(0.5, kill)
+reactor.run()
+"""
+    outcome = await run(*python(program))
+    [pid] = outcome.lines
+    await until_ended(int(pid))
+
+
 @ensureDeferred
 async def test_a_directory_that_cannot_be_entered_is_named(tmp_path: Path) -> None:
     outcome = await run("true", directory=tmp_path / "gone")

@@ -31,8 +31,8 @@ LINGER = 0.5
 _REAPING = 2.0
 #: Seconds between two looks whether a process group is gone.
 _LOOK_EVERY = 0.02
-#: The script that a child process runs until it becomes the command.
-_LAUNCHER = str(Path(__file__).with_name("own_group.py"))
+#: The script that a child process runs until it becomes the command: see there for its arguments.
+LAUNCHER = str(Path(__file__).with_name("own_group.py"))
 _NOT_RUN = 126
 
 
@@ -146,7 +146,7 @@ class Command:
         return bool(self._running.pid) and not self._running.exited.happened
 
     async def _run(self) -> Outcome:
-        launcher = [sys.executable, "-I", "-S", _LAUNCHER, str(os.getpid()), self._directory, *self._arguments]
+        launcher = [sys.executable, "-I", "-S", LAUNCHER, str(os.getpid()), self._directory, *self._arguments]
         environ = dict(os.environ if self._environ is None else self._environ)
         try:
             self._reactor.spawnProcess(self._running, sys.executable, launcher, env=environ)

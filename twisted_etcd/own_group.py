@@ -1,12 +1,14 @@
 """
-Becomes a command: run as a script, in place of the command itself, by :class:`twisted_etcd.commands.Command`.
+Becomes a command: run as a script, in place of the command itself, by :class:`twisted_etcd.commands.Command`; and, in
+place of etcd, by :class:`twisted_etcd.embedded.process.EmbeddedEtcd`.
 
 Three things must be arranged in the child between fork and exec, where ``spawnProcess`` lets nobody in:
 
 - a session and process group of its own, so that all that the command started can be ended with it, and Ctrl-C in a
-  terminal reaches the program alone, which ends its commands by itself;
+  terminal reaches the program alone, which ends its commands by itself, and etcd last;
 - its directory: where ``spawnProcess`` cannot enter it, the command seems to have failed by itself, with exit status 1;
-- on Linux, death with its parent, so that a ``kill -9`` of the program leaves no command behind that nobody times.
+- on Linux, death with its parent, so that a ``kill -9`` of the program leaves no command behind that nobody times, and
+  no etcd that holds its data.
 
 It imports nothing of this package, so that it can be run with ``python -I -S``.
 """
@@ -34,7 +36,7 @@ def main(parent: int, directory: str, *arguments: str) -> None:
 
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
-            sys.exit("the program that started this command has ended")
+            sys.exit(f"the program that started {arguments[0]} has ended")
     # Python ignores these, and what is ignored stays so: a pipe that is closed would not end the command.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)

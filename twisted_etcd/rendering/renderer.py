@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted_etcd.backoff import Backoff
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.commands import CommandReactor
-from twisted_etcd.config.configuration import CONFIG_PREFIX
+from twisted_etcd.config.paths import CONFIG_PREFIX
 from twisted_etcd.errors import RenderError
 from twisted_etcd.listeners import call_back
 from twisted_etcd.registry.registry import SERVICE_PREFIX

@@ -14,8 +14,9 @@ from twisted_etcd.config.paths import Paths
 from twisted_etcd.recipes.follower import RangeFollower
 from twisted_etcd.registry.filter import EVERY_INSTANCE
 from twisted_etcd.registry.instance import Instance
+from twisted_etcd.registry.lens import ServiceChange
 from twisted_etcd.registry.registry import Registry
-from twisted_etcd.registry.view import ServiceChange, ServiceView
+from twisted_etcd.registry.view import ServiceView
 from twisted_etcd.rendering.template import Kind, Want
 
 
