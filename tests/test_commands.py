@@ -140,6 +140,47 @@ async def test_what_it_leaves_in_the_background_is_left_alone_and_not_waited_for
 
 
 @ensureDeferred
+async def test_swept_it_ends_with_all_that_it_leaves_in_the_background() -> None:
+    # The one ignores SIGTERM.
+    outcome = await run("sh", "-c", "(trap '' TERM; sleep 1000) & sleep 1000 & echo $!", sweep=True, grace=0.1)
+    assert (outcome.succeeded, outcome.how) == (True, "exit status 0")
+    [pid] = outcome.lines
+    assert is_gone(int(pid))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone can tell a process of its parent's death")
+@ensureDeferred
+async def test_it_dies_with_the_program_that_started_it() -> None:
+    program = """
+import os
+from twisted.internet import reactor
+from twisted_etcd.commands import Command
+
+def kill():
+    print(command.pid, flush=True)
+    os.kill(os.getpid(), 9)
+
+command = Command(reactor, ["sh", "-c", "echo $$; exec sleep 1000"], timeout=None)
+reactor.callWhenRunning(command.run)
+reactor.callLater(0.5, kill)
+reactor.run()
+"""
+    outcome = await run(*python(program))
+    [pid] = outcome.lines
+    await until_ended(int(pid))
+
+
+@ensureDeferred
+async def test_a_directory_that_cannot_be_entered_is_named(tmp_path: Path) -> None:
+    outcome = await run("true", directory=tmp_path / "gone")
+    assert (outcome.status, outcome.lines) == (126, (f"{tmp_path}/gone cannot be entered: No such file or directory",))
+
+
+def test_a_signal_without_a_name_is_told_by_its_number() -> None:
+    assert Outcome(status=-40).how == "signal 40"
+
+
+@ensureDeferred
 async def test_of_a_long_output_the_last_lines_are_kept() -> None:
     outcome = await run(*python("for n in range(100000): print(n)"))
     assert outcome.lines == tuple(str(n) for n in range(100_000 - KEPT_LINES, 100_000))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 ValueT = TypeVar("ValueT")
+_P = ParamSpec("_P")
 
 _log = Logger()
 
 
-def call_back(callback: Callable[[ValueT], object], value: ValueT, what: str) -> Deferred[Any] | None:
+def call_back(what: str, callback: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs) -> Deferred[Any] | None:
     """
     Call what others gave to be called; what it raises is logged, and ends nothing.
 
@@ -23,7 +24,7 @@ def call_back(callback: Callable[[ValueT], object], value: ValueT, what: str) ->
         is done already.
     """
     try:
-        result = callback(value)
+        result = callback(*args, **kwargs)
     except Exception:  # noqa: BLE001 - logged: it is not ours, and harms nobody else
         _log.failure("A callback that was told of {what} failed.", what=what)
         return None
@@ -86,4 +87,4 @@ class Listeners(Generic[ValueT]):
         for number in tuple(self._callbacks):
             callback = self._callbacks.get(number)
             if callback is not None:
-                call_back(callback, value, self._what)
+                call_back(self._what, callback, value)

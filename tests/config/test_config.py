@@ -683,7 +683,7 @@ def test_where_it_cannot_be_followed_it_stays_and_is_followed_anew(error: Except
     configured.watch.finished(Failure(error))
     configured.etcd.take("stop of a watch").answer.callback(None)
     assert (configured.config["a"], configured.config.stale) == ("1", True)
-    assert said.count("will be followed anew") == 1
+    assert said.count("'/c/' is read and followed again in ") == 1
     [waiting] = configured.clock.getDelayedCalls()
     configured.clock.advance(waiting.getTime())
     configured.etcd.take("get").fails(AWAY)

@@ -8,7 +8,10 @@ from twisted.python.failure import Failure
 
 from tests.messaging.common import PENDING, failure_of, peek, result_of
 from tests.scripted import ScriptedClient, batch, delete_event, found, header, kv, put_event
-from twisted_etcd.config.configuration import CONFIG_PREFIX, ChangeType, ConfigChange, ConfigFollower, Configuration
+from twisted_etcd.config.changes import ChangeType, ConfigChange
+from twisted_etcd.config.configuration import Configuration
+from twisted_etcd.config.follower import ConfigFollower
+from twisted_etcd.config.paths import CONFIG_PREFIX
 from twisted_etcd.errors import Compacted, InvalidSettings, ServiceStopped, Unavailable
 from twisted_etcd.schema.kv import PutResponse
 

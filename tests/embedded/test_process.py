@@ -24,7 +24,8 @@ from twisted.python.failure import Failure
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 
 from tests.etcds import FreshEtcd, http_client, new_etcd, version
-from twisted_etcd.embedded import place, process
+from twisted_etcd.commands import LAUNCHER
+from twisted_etcd.embedded import place
 from twisted_etcd.embedded.binary import distro_binary
 from twisted_etcd.embedded.ports import Ports, free_ports
 from twisted_etcd.embedded.process import EmbeddedEtcd
@@ -325,14 +326,14 @@ def test_a_launcher_whose_program_has_ended_does_not_start_an_etcd() -> None:
     binary = distro_binary()
     assert binary is not None
     done = subprocess.run(
-        [sys.executable, "-I", "-S", process.LAUNCHER, "1", binary, "--version"],
+        [sys.executable, "-I", "-S", LAUNCHER, "1", "", binary, "--version"],
         capture_output=True,
         text=True,
         check=False,
         timeout=20,
     )
     assert done.returncode != 0
-    assert done.stderr == "the program that started this etcd has ended\n"
+    assert done.stderr == f"the program that started {binary} has ended\n"
 
 
 @pytest_twisted.ensureDeferred

@@ -252,7 +252,7 @@ def test_the_arguments_say_where_to_listen_and_ours_come_last(tmp_path: Path) ->
     world = World(name="one", client_port=4001, peer_port=4002, data_dir=tmp_path, extra_args=("--log-level=debug",))
     process = world.runs()
     assert process.args[-1] == "--log-level=debug"
-    assert process.args[4:7] == [str(os.getpid()), BINARY, "--name=one"]
+    assert process.args[4:8] == [str(os.getpid()), "", BINARY, "--name=one"]
     assert process.flag("listen-client-urls") == process.flag("advertise-client-urls") == "http://127.0.0.1:4001"
     assert process.flag("listen-peer-urls") == process.flag("initial-advertise-peer-urls") == "http://127.0.0.1:4002"
     assert process.flag("initial-cluster") == "one=http://127.0.0.1:4002"

@@ -77,6 +77,7 @@ async def test_what_became_unhealthy_while_etcd_was_away_does_not_come_back_with
     proxy: FaultProxy, make_town: MakeTown, town: Town
 ) -> None:
     away = make_town(proxy.endpoint, client={"request_timeout": 1.0})
+    begun = (await town.client.get("any")).header.revision
     check = SteadyCheck()
     looked = Event()
     shop = away.register(AT, ttl=1, health=health(check), status_changed=lambda *_: looked.happened())
@@ -86,7 +87,7 @@ async def test_what_became_unhealthy_while_etcd_was_away_does_not_come_back_with
     await away.until(shop, RegistrationState.LOST)
     check.status = Status.CRITICAL
     await looked.until(lambda: shop.health is not None and shop.health.status is Status.CRITICAL)
-    changes = town.client.watch(shop.service, prefix=True, start_revision=1)
+    changes = town.client.watch(shop.service, prefix=True, start_revision=begun + 1)
     other = away.register("10.0.0.8:80", ttl=1)
     await proxy.heal()
     await soon(other.registered)

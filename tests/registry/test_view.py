@@ -9,7 +9,8 @@ from tests.messaging.common import PENDING, failure_of, peek, result_of
 from tests.scripted import ScriptedClient, batch, delete_event, found, kv, put_event
 from twisted_etcd.errors import ServiceStopped
 from twisted_etcd.registry.instance import Instance
-from twisted_etcd.registry.view import ServiceChange, ServiceView
+from twisted_etcd.registry.lens import ServiceChange
+from twisted_etcd.registry.view import ServiceView
 from twisted_etcd.schema.kv import Event, KeyValue
 
 A, B, C = (Instance(address=f"10.0.0.{number}", port=80, id=f"10.0.0.{number}:80") for number in (1, 2, 3))

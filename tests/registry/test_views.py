@@ -170,6 +170,21 @@ def test_a_view_that_was_stopped_is_made_anew_for_the_next_one_who_asks(asked: A
     asked.loads()
 
 
+def test_a_view_that_is_still_ending_is_not_given_to_the_next_one_who_asks(asked: Asked) -> None:
+    view = asked.registry.view("shop")
+    asked.loads()
+    view.stop()
+    ending = asked.etcd.take("stop of a watch")
+    another = asked.registry.view("shop")
+    assert another is not view
+    asked.loads()
+    stopping = asked.registry.views.stop()
+    asked.etcd.take("stop of a watch").answer.callback(None)
+    assert peek(stopping) is PENDING
+    ending.answer.callback(None)
+    assert peek(stopping) is None
+
+
 def few(etcd: ScriptedClient, most: int) -> Views:
     def make(name: str) -> ServiceView:
         return ServiceView(etcd.client, Clock(), f"{name}/", patient=True)

@@ -128,19 +128,50 @@ def test_what_can_be_followed_no_longer_stays_as_it_was_and_is_tried_again(follo
         followed.etcd.take("stop of a watch").answer.callback(None)
         assert followed.source.value("app/x") == b"1"
         [call] = followed.clock.getDelayedCalls()
-        waits.append(call.getTime() - followed.clock.seconds())
+        waits.append(round(call.getTime() - followed.clock.seconds(), 6))
         followed.clock.advance(waits[-1])
         followed.reading("/config/app/x").answer.callback(found(9, kv("/config/app/x", "1", 3)))
     # Reading it works each time: that is no reason to go on without a pause.
     assert waits == sorted(waits)
-    assert waits[-1] == 30
-    assert said.count("the configuration app/x is followed anew in 30.0 s: permission denied") >= 1
+    assert waits[-1] == 5
+    assert said.count("'/config/app/x' is read and followed again in 5.0 s: permission denied") >= 1
     followed.etcd.watches[-1][0].deliver(batch(put_event("/config/app/x", "2", 10)))
     assert followed.source.value("app/x") == b"2"
     followed.end_watch(-1, PermissionDenied(7, "permission denied"))
     followed.etcd.take("stop of a watch").answer.callback(None)
     [call] = followed.clock.getDelayedCalls()
     assert call.getTime() - followed.clock.seconds() < 0.1
+
+
+def test_instances_stay_while_etcd_is_away_and_that_alone_is_no_change(followed: Followed) -> None:
+    followed.source.keep([SHOP])
+    followed.reading("/services/shop/", prefix=True).answer.callback(found(9, kv("/services/shop/h:1", "h:1", 7)))
+    del followed.told[:]
+    watch = followed.etcd.watches[-1][0]
+    watch.broke()
+    assert [each.endpoint for each in followed.source.instances("shop")] == ["h:1"]
+    followed.end_watch(0, PermissionDenied(7, "permission denied"))
+    followed.etcd.take("stop of a watch").answer.callback(None)
+    followed.clock.advance(0.05)
+    assert [each.endpoint for each in followed.source.instances("shop")] == ["h:1"]
+    assert followed.told == []
+    followed.reading("/services/shop/", prefix=True).answer.callback(found(12))
+    assert followed.told == [SHOP]
+    assert followed.source.instances("shop") == ()
+
+
+def test_a_service_that_is_wanted_again_while_it_is_ending_is_followed_anew(followed: Followed) -> None:
+    followed.source.keep([SHOP])
+    followed.reading("/services/shop/", prefix=True).answer.callback(found(9))
+    followed.source.keep([])
+    followed.source.keep([SHOP])
+    ending = followed.etcd.take("stop of a watch")
+    assert not followed.source.has(SHOP)
+    followed.reading("/services/shop/", prefix=True).answer.callback(found(9))
+    assert followed.source.has(SHOP)
+    ending.answer.callback(None)
+    followed.etcd.watches[-1][0].deliver(batch(put_event("/services/shop/h:1", "h:1", 10)))
+    assert [each.endpoint for each in followed.source.instances("shop")] == ["h:1"]
 
 
 def test_stop_ends_all_and_waits_for_it(followed: Followed) -> None:

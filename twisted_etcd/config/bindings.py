@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
-from twisted.logger import Logger
 
 from twisted_etcd.config.formats import Codec, Mistake, bad_value, convert
 from twisted_etcd.config.paths import is_below, tree
 from twisted_etcd.config.snapshot import Entry
 from twisted_etcd.errors import BadValue, InvalidSettings
+from twisted_etcd.listeners import call_back
 
 BoundT = TypeVar("BoundT")
 
@@ -27,8 +27,6 @@ class ConfigBinding(Generic[BoundT]):
     :ivar revision: etcd's revision of what :attr:`value` comes from; 0 for a default.
     :ivar error: what is wrong with the newest value, where something is; :attr:`value` is the one before it then.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -95,14 +93,8 @@ class ConfigBinding(Generic[BoundT]):
         self.revision = revision
         before, self._value = self._value, found
         if self._has_read and self._changed is not None and (before is NOTHING or before != found):
-            self._tell(self._changed, found)
+            call_back(f"what {self.key!r} is now", self._changed, found)
         self._has_read = True
-
-    def _tell(self, changed: Callable[[BoundT], object], value: BoundT) -> None:
-        try:
-            changed(value)
-        except Exception:  # noqa: BLE001 - it harms nobody else
-            self._log.failure("Who is told what {key!r} is now failed.", key=self.key)
 
     @property
     def is_wanting(self) -> BadValue | None:

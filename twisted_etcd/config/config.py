@@ -31,6 +31,7 @@ from twisted_etcd.config.settling import Settling
 from twisted_etcd.config.snapshot import ConfigSnapshot, ConfigSource, Entry
 from twisted_etcd.config.view import View
 from twisted_etcd.errors import BadValue, InvalidSettings, ServiceStopped
+from twisted_etcd.listeners import call_back
 from twisted_etcd.moment import Moment
 from twisted_etcd.reactor_thread import check_reactor_thread
 
@@ -38,10 +39,6 @@ BoundT = TypeVar("BoundT")
 
 #: Seconds that etcd has to answer before a cache or defaults stand in, unless told otherwise.
 CACHE_AFTER = 2.0
-#: Seconds: the longest wait before configuration is followed anew.
-_LONGEST_BACKOFF = 5.0
-#: How many deletions are remembered, for histories.
-_MOST_DELETIONS = 1000
 
 
 class Config(Service):
@@ -321,10 +318,7 @@ class Config(Service):
     def _report(self, error: BadValue) -> None:
         self._log.warn("{why}", why=str(error))
         if self._on_error is not None:
-            try:
-                self._on_error(error)
-            except Exception:  # noqa: BLE001 - it harms nobody else
-                self._log.failure("Who is told of bad values of configuration failed.")
+            call_back("a bad value of configuration", self._on_error, error)
 
     # --- changes ----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from twisted_etcd.backoff import Backoff
 from twisted_etcd.client import compare, op
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.kv import to_int
-from twisted_etcd.config.changes import ChangeType, ConfigChange
+from twisted_etcd.config.changes import ConfigChange
 from twisted_etcd.config.follower import ConfigFollower
 from twisted_etcd.config.history import SEARCH, TIMEOUT, ConfigHistory, Past
 from twisted_etcd.config.paths import CONFIG_PREFIX, Paths, checked_key
@@ -23,8 +23,6 @@ from twisted_etcd.config.quiescence import checked_quiet
 from twisted_etcd.config.snapshot import Entry, entry_of
 from twisted_etcd.errors import Conflict, InvalidSettings
 from twisted_etcd.schema.kv import KeyValue, ResponseOp, TxnResponse
-
-__all__ = ["CONFIG_PREFIX", "ChangeType", "ConfigChange", "ConfigFollower", "Configuration", "checked_key"]
 
 #: How often a value is read and written again because others were quicker, unless told otherwise.
 ATTEMPTS = 30

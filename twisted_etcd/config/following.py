@@ -9,7 +9,6 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_etcd.backoff import Backoff
 from twisted_etcd.config.cache import VERSION, Cached, CacheFile
 from twisted_etcd.config.changes import ConfigChange
 from twisted_etcd.config.configuration import Configuration
@@ -20,8 +19,6 @@ from twisted_etcd.listeners import Listeners
 from twisted_etcd.moment import Moment
 from twisted_etcd.recipes.follower import Change, RangeFollower
 
-#: Seconds: the longest wait before configuration is followed anew.
-_LONGEST_BACKOFF = 5.0
 #: How many deletions are remembered, for histories.
 _MOST_DELETIONS = 1000
 
@@ -65,14 +62,12 @@ class Following:
         self._fallback_after = fallback_after
         self._patient = patient
         self._random = random
-        self._backoff = Backoff(random, longest=_LONGEST_BACKOFF)
         self._deleted: dict[str, int] = {}
         self._last_good: dict[str, Entry] = {}
+        #: Of the cache.
         self._revision = self._cluster_id = 0
-        #: The one that is at work, and the one by which the view was last filled.
         self._follower: RangeFollower | None = None
-        self._filled_by: RangeFollower | None = None
-        self._is_cut = False
+        self._is_over = False
         #: Told when :attr:`stale` changes.
         self.staleness: Listeners[bool] = Listeners(f"the configuration {configuration.paths.prefix} being stale")
         self._was_stale = True
@@ -82,16 +77,19 @@ class Following:
     @property
     def revision(self) -> int:
         """Etcd's revision that the view is of."""
-        return self._revision if self._filled_by is None else self._filled_by.revision
+        read = self._read_by
+        return self._revision if read is None else read.revision
 
     @property
     def stale(self) -> bool:
         """Whether the view may be older than what etcd has."""
-        return self.source is not ConfigSource.ETCD or self._is_cut or self._is_behind
+        read = self._read_by
+        return read is None or read.stale
 
     @property
-    def _is_behind(self) -> bool:
-        return self._filled_by is not None and self._filled_by.stale
+    def _read_by(self) -> RangeFollower | None:
+        """What has filled the view from etcd; None before."""
+        return self._follower if self.source is ConfigSource.ETCD else None
 
     def _look_at_staleness(self) -> None:
         if self.stale is not self._was_stale and not self._stopped:
@@ -101,7 +99,7 @@ class Following:
     @property
     def goes_on(self) -> bool:
         """Whether the view follows etcd, or will."""
-        return self._follower is not None and not self._stopped
+        return self._follower is not None and not self._is_over
 
     def deleted_at(self, path: str) -> int:
         """The revision at which a key was seen to be deleted that is not there now; 0 where nobody saw it."""
@@ -121,7 +119,7 @@ class Following:
 
     async def stop(self) -> None:
         """Follow it no longer, and write the cache."""
-        self._stopped = True
+        self._stopped = self._is_over = True
         self._wait_no_longer()
         ending: list[Deferred[None]] = []
         if self._follower is not None:
@@ -167,15 +165,16 @@ class Following:
             self._configuration.paths.below,
             self._changed,
             patient=patient,
+            lasting=True,
             random=self._random,
             prefix=True,
         )
-        follower.on_stale(lambda _: self._look_at_staleness())
+        follower.on_stale(self._marked)
         follower.start().addCallbacks(lambda _: self._read(follower), self._not_read)
         follower.ended.addErrback(self._ended)
 
     def _read(self, follower: RangeFollower) -> None:
-        """It is read, for the first time or anew."""
+        """It is read for the first time."""
         self._wait_no_longer()
         found = self._configuration.entries(follower.current)
         if self._cluster_id not in (0, follower.cluster_id):
@@ -185,8 +184,7 @@ class Following:
                 now=follower.cluster_id,
                 before=self._cluster_id,
             )
-        self._filled_by, self._is_cut, self.source = follower, False, ConfigSource.ETCD
-        self._cluster_id = follower.cluster_id
+        self.source = ConfigSource.ETCD
         # Before anybody is told, who may stop it all.
         self._keep()
         self._look_at_staleness()
@@ -197,11 +195,16 @@ class Following:
 
     def _not_read(self, failure: Failure) -> None:
         if not self._stopped:
-            self._follower = None
             self.loaded.fail(failure)
 
+    def _marked(self, stale: bool) -> None:  # noqa: FBT001 - as it is told
+        if not stale:
+            # It can have been read again, from another cluster even, and nothing be others than before.
+            self._keep()
+            self._told([])
+        self._look_at_staleness()
+
     def _changed(self, changes: tuple[Change, ...]) -> None:
-        self._backoff.reset()
         updates = []
         for change in changes:
             path = self._configuration.paths.path(change.key)
@@ -226,18 +229,12 @@ class Following:
 
     def _to_be_cached(self) -> Cached:
         prefix, remote, kept = self._configuration.paths.prefix, dict(self._view.remote), self._view.readings.kept
-        return Cached(VERSION, prefix, f"{self._cluster_id:x}", self.revision, remote, kept)
+        read = self._read_by
+        cluster_id = self._cluster_id if read is None else read.cluster_id
+        return Cached(VERSION, prefix, f"{cluster_id:x}", self.revision, remote, kept)
 
     def _ended(self, failure: Failure) -> None:
-        """It can be followed no longer, and is followed anew after a while."""
-        if self._stopped or self._follower is None:
-            return
-        self._is_cut = True
-        self._look_at_staleness()
-        prefix = self._configuration.paths.prefix
-        if failure.check(ServiceStopped):
-            self._follower = None
+        self._is_over = True
+        if failure.check(ServiceStopped) and self._read_by is not None:
+            prefix = self._configuration.paths.prefix
             self._log.warn("The configuration {prefix} is followed no longer: its client was stopped", prefix=prefix)
-            return
-        self._log.warn("The configuration {prefix} will be followed anew: {why}", prefix=prefix, why=failure.value)
-        self._timer = self._configuration.clock.callLater(self._backoff.next(), self._follow, patient=True)

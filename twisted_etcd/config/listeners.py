@@ -7,15 +7,15 @@ from types import CoroutineType, TracebackType
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_etcd.config.changes import ConfigChange, ConfigChanges
 from twisted_etcd.config.paths import checked_key, is_below
 from twisted_etcd.config.quiescence import Quiescence, Quiet
 from twisted_etcd.errors import InvalidSettings, ServiceStopped
+from twisted_etcd.listeners import call_back
 
 #: Told changes; may return a Deferred or be ``async def``.
 ChangesCallback = Callable[[ConfigChanges], object]
@@ -57,8 +57,6 @@ class ConfigListener:
     While it waits for what the callback returned, changes go on being gathered. What the callback raises is logged.
     """
 
-    _log = Logger()
-
     def __init__(
         self,
         clock: IReactorTime,
@@ -96,28 +94,20 @@ class ConfigListener:
 
     def _call(self, changes: ConfigChanges) -> None:
         self._quiescence.hold()
-        try:
-            result = self._callback(changes)
-        except Exception:  # noqa: BLE001 - it harms nobody else
-            self._failed(Failure())
-            result = None
-        if isinstance(result, CoroutineType):
-            self._coroutine = result
-            result = Deferred.fromCoroutine(result)
-        if not isinstance(result, Deferred):
-            self._quiescence.release()
-            return
-        self._working = result
-        result.addErrback(self._failed)
-        result.addCallback(self._done)
+        self._working = call_back("changes of configuration", self._called, changes)
+        if self._working is None:
+            self._done(None)
+        else:
+            self._working.addBoth(self._done)
+
+    def _called(self, changes: ConfigChanges) -> object:
+        result = self._callback(changes)
+        self._coroutine = result if isinstance(result, CoroutineType) else None
+        return result
 
     def _done(self, _: object) -> None:
         self._working = self._coroutine = None
         self._quiescence.release()
-
-    def _failed(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):
-            self._log.failure("Who is told of changes of configuration failed.", failure)
 
 
 class ConfigChangeStream:

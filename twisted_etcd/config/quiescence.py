@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import msgspec
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from twisted_etcd.client.kv import is_time
 from twisted_etcd.config.changes import ConfigChange, ConfigChanges, config_change
 from twisted_etcd.errors import InvalidSettings
+from twisted_etcd.lull import Lull
 
 #: How many times the shortest wait the longest is, unless it is given.
 LONGEST_PER_SHORTEST = 4.0
@@ -56,72 +57,42 @@ class Quiescence:
     """
 
     def __init__(self, clock: IReactorTime, quiet: Quiet, tell: Callable[[ConfigChanges], None]) -> None:
-        self._clock = clock
-        self._quiet = quiet
+        self._lull = Lull(clock, quiet.shortest, quiet.longest, self._tell_gathered)
         self._tell = tell
         self._gathered: dict[str, ConfigChange] = {}
-        self._first_at = 0.0
         self._first_revision = self._last_revision = 0
-        self._timer: IDelayedCall | None = None
-        self._due = False
-        self._held = False
         self._stopped = False
 
     def add(self, changes: Iterable[ConfigChange]) -> None:
         """Take changes in, in their order."""
         if self._stopped:
             return
+        some = False
         for change in changes:
+            some = True
             before = self._gathered.get(change.key)
             if not self._gathered:
-                self._first_at, self._first_revision = self._clock.seconds(), change.revision
+                self._first_revision = change.revision
             self._gathered[change.key] = change if before is None else _joined(before, change)
             self._last_revision = change.revision
-        if self._gathered:
-            self._wait()
+        if some:
+            self._lull.changed()
 
     def hold(self) -> None:
         """Tell nothing, and go on gathering."""
-        self._held = True
+        self._lull.hold()
 
     def release(self) -> None:
         """Hold no longer; what is due is told now."""
-        self._held = False
-        self._tell_what_is_due()
+        self._lull.release()
 
     def stop(self) -> None:
         """Tell nothing more; what was gathered is dropped."""
         self._stopped = True
         self._gathered.clear()
-        self._due = False
-        self._wait_no_longer()
+        self._lull.cancel()
 
-    def _wait(self) -> None:
-        now = self._clock.seconds()
-        seconds = min(self._quiet.shortest, self._first_at + self._quiet.longest - now)
-        self._due = seconds <= 0
-        if self._due:
-            self._tell_what_is_due()
-        elif self._timer is None:
-            self._timer = self._clock.callLater(seconds, self._elapsed)
-        else:
-            self._timer.reset(seconds)
-
-    def _wait_no_longer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
-
-    def _elapsed(self) -> None:
-        self._timer = None
-        self._due = True
-        self._tell_what_is_due()
-
-    def _tell_what_is_due(self) -> None:
-        if self._held or not self._due:
-            return
-        self._due = False
-        self._wait_no_longer()
+    def _tell_gathered(self) -> None:
         gathered, self._gathered = self._gathered, {}
         changes = tuple(gathered[key] for key in sorted(gathered) if gathered[key].old_value != gathered[key].new_value)
         if changes:

@@ -81,6 +81,7 @@ def _renderers(reactor: IDaemonReactor, settings: Settings, client: EtcdClient) 
             settings.render,
             config_prefix=etcd.config_prefix,
             service_prefix=etcd.service_prefix,
+            protection=etcd.protection,
         )
     ]
 

@@ -14,10 +14,11 @@ from typing import ClassVar
 
 import msgspec
 
+from twisted_etcd.commands import CommandReactor
 from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
-from twisted_etcd.registry.health.command import CommandCheck, CommandReactor
+from twisted_etcd.registry.health.command import CommandCheck
 from twisted_etcd.registry.health.health import Health
 from twisted_etcd.registry.health.http import (
     SUCCESS,

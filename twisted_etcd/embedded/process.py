@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_etcd.backoff import Backoff
+from twisted_etcd.commands import LAUNCHER
 from twisted_etcd.embedded.environment import etcd_environment
 from twisted_etcd.embedded.output import EtcdOutput
 from twisted_etcd.embedded.place import Place
@@ -38,8 +39,6 @@ RESTART_DELAYS = (0.1, 30.0)
 STEADY_AFTER = 60.0
 
 _ADDRESS_IN_USE = "address already in use"
-#: The script that a child process runs until it becomes etcd.
-LAUNCHER = str(Path(__file__).with_name("launcher.py"))
 
 
 class ProcessReactor(IReactorTime, IReactorProcess):
@@ -267,7 +266,7 @@ class EmbeddedEtcd(Service):
             self._process = self._reactor.spawnProcess(
                 _EtcdProcess(self._output, self._exited),
                 sys.executable,
-                [sys.executable, "-I", "-S", LAUNCHER, str(os.getpid()), self._binary, *arguments],
+                [sys.executable, "-I", "-S", LAUNCHER, str(os.getpid()), "", self._binary, *arguments],
                 env=etcd_environment(os.environ if self._environ is None else self._environ),
             )
         except OSError as error:

@@ -27,7 +27,7 @@ from twisted_etcd.endpoints.outward import is_loopback, is_specific, outward_add
 from twisted_etcd.errors import InvalidSettings, TwistedEtcdError, Unavailable
 from twisted_etcd.gateway.endpoints import Endpoint
 from twisted_etcd.moment import Moment
-from twisted_etcd.registry.instance import Instance, InstanceFormat, split_address
+from twisted_etcd.registry.instance import InstanceFormat, join_address, split_address
 from twisted_etcd.registry.registration import Registration, RegistrationState
 from twisted_etcd.registry.registry import TTL, Registry
 
@@ -257,14 +257,14 @@ class RegisteredPort:
         """``host:port`` where others reach it."""
         endpoint = self._endpoint
         if endpoint.host is not None and endpoint.port is not None:
-            return _joined(endpoint.host, endpoint.port)
+            return join_address(endpoint.host, endpoint.port)
         where = self._listening.getHost()
         if not isinstance(where, IPv4Address | IPv6Address) or where.type != "TCP":
             msg = f"service {endpoint.wanted.name!r} listens on {where}, which is no TCP port; give address=HOST:PORT"
             raise InvalidSettings(msg)
         port = endpoint.port or where.port
         if endpoint.host is not None:
-            return _joined(endpoint.host, port)
+            return join_address(endpoint.host, port)
         etcd = etcd_endpoints(registry)
         if is_specific(where.host):
             if is_loopback(where.host) and not any(is_loopback(each.host) for each in etcd):
@@ -274,13 +274,13 @@ class RegisteredPort:
                     "address="
                 )
                 raise InvalidSettings(msg)
-            return _joined(where.host, port)
+            return join_address(where.host, port)
         six = isinstance(where, IPv6Address)
         families = (int(socket.AF_INET6), int(socket.AF_INET)) if six else (int(socket.AF_INET),)
         backoff = Backoff(endpoint.random, longest=_LONGEST_BACKOFF)
         while (host := await self._outward(etcd, families, backoff)) is None:
             await deferLater(cast("Any", endpoint.reactor), backoff.next())
-        return _joined(host, port)
+        return join_address(host, port)
 
     async def _outward(self, etcd: Sequence[Endpoint], families: tuple[int, ...], backoff: Backoff) -> str | None:
         """The address of this machine; None where it cannot be told yet."""
@@ -300,9 +300,9 @@ def split_host(address: str) -> tuple[str, int | None]:
     """
     bare = address.removeprefix("[").removesuffix("]")
     if address.count(":") == 0 or (address.startswith("[") and address.endswith("]")):
-        host, port = split_address(_joined(bare, 1))[0], None
+        host, port = split_address(join_address(bare, 1))[0], None
     elif address.count(":") > 1 and not address.startswith("["):
-        host, port = split_address(_joined(address, 1))[0], None
+        host, port = split_address(join_address(address, 1))[0], None
     else:
         host, port = split_address(address)
     if _is_all_interfaces(host):
@@ -317,7 +317,3 @@ def _is_all_interfaces(host: str) -> bool:
     except ValueError:
         # A name.
         return False
-
-
-def _joined(host: str, port: int) -> str:
-    return Instance(address=host, port=port).endpoint

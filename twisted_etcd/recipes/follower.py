@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from twisted_etcd.client.watch import Watch
 
 
+#: Seconds: the longest wait before what etcd ended is read and followed again.
+_LONGEST_BETWEEN = 5.0
+
+
 class Change(msgspec.Struct, frozen=True):
     """
     What happened to one key.
@@ -86,7 +90,7 @@ class RangeFollower:
         self._lasting = lasting
         self._backoff = Backoff(random)
         #: Between watches that etcd ended.
-        self._between = Backoff(random)
+        self._between = Backoff(random, longest=_LONGEST_BETWEEN)
         self._current: dict[bytes, KeyValue] = {}
         self._revision = self._cluster_id = 0
         self._loaded: Moment[None] = Moment()
@@ -113,6 +117,11 @@ class RangeFollower:
     def loaded(self) -> bool:
         """Whether it has been read."""
         return self._loaded_well
+
+    @property
+    def stopped(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._stopped
 
     @property
     def stale(self) -> bool:
@@ -219,9 +228,15 @@ class RangeFollower:
                 await watch.stop()
                 if not self._lasting or self._failed_telling:
                     raise
-                self._log.warn("{key!r} is read and followed again: {why}", key=self._key, why=str(error))
+                delay = self._between.next()
+                self._log.warn(
+                    "{key!r} is read and followed again in {delay:.1f} s: {why}",
+                    key=self._key,
+                    delay=delay,
+                    why=str(error),
+                )
                 self._call_out(lambda: self._mark(True))
-                await deferLater(self._clock, self._between.next())
+                await deferLater(self._clock, delay)
             except Exception:
                 await watch.stop()
                 raise

@@ -65,8 +65,7 @@ class Instance(Discreet, frozen=True, kw_only=True):
     @property
     def endpoint(self) -> str:
         """``address:port``; an IPv6 address in brackets."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{host}:{self.port}"
+        return join_address(self.address, self.port)
 
 
 class _GoEndpoint(msgspec.Struct, kw_only=True):
@@ -116,6 +115,11 @@ def split_address(text: str) -> tuple[str, int]:
         msg = f"service address {text!r} has a character that no host name has"
         raise InvalidSettings(msg)
     return host, int(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """``host:port``, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def make_instance(

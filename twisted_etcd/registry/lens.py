@@ -150,7 +150,7 @@ class Told:
         self._telling = True
         try:
             while not self._over and self._waiting is None and (change := self._lens.look(self._see())) is not None:
-                self._waiting = call_back(self._callback, change, self._what)
+                self._waiting = call_back(self._what, self._callback, change)
         finally:
             self._telling = False
         if self._waiting is not None:

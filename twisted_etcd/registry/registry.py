@@ -19,11 +19,12 @@ from twisted_etcd.registry.filter import CALLABLE, make_filter
 from twisted_etcd.registry.health.health import Health, initial_status
 from twisted_etcd.registry.health.monitor import StatusCallback
 from twisted_etcd.registry.instance import Instance, InstanceFormat, Status, make_instance, split_address
+from twisted_etcd.registry.lens import ServiceChange
 from twisted_etcd.registry.monitors import Monitors, healths_of
 from twisted_etcd.registry.protection import Protection
 from twisted_etcd.registry.registration import Registration, StateCallback, checked_drain
 from twisted_etcd.registry.registrations import Registrations
-from twisted_etcd.registry.view import ServiceChange, ServiceView, instances_of
+from twisted_etcd.registry.view import ServiceView, instances_of
 from twisted_etcd.registry.views import Views
 from twisted_etcd.schema.kv import RangeResponse
 

@@ -18,11 +18,9 @@ from twisted_etcd.recipes.follower import Change, RangeFollower
 from twisted_etcd.registry.choice import ROUND_ROBIN, Choice, Use, begin_use, choice_of
 from twisted_etcd.registry.filter import EVERY_INSTANCE, InstanceFilter
 from twisted_etcd.registry.instance import Instance, decode_instance
-from twisted_etcd.registry.lens import Changes, Lens, Scene, ServiceChange, ServiceChangeCallback, Told
+from twisted_etcd.registry.lens import Changes, Lens, Scene, ServiceChangeCallback, Told
 from twisted_etcd.registry.protection import HoldBack, Protection
 from twisted_etcd.schema.kv import KeyValue
-
-__all__ = ["ServiceChange", "ServiceView", "instances_of"]
 
 _log = Logger()
 #: Those that can be called.
@@ -85,8 +83,8 @@ class ServiceView(RangeFollower):
         self._hold_back: HoldBack[Instance] | None = None
         self._release: IDelayedCall | None = None
         self._choices: dict[str, Choice] = {}
-        self._audience: dict[int, Told] = {}
-        self._next_number = 0
+        #: In the order in which they came.
+        self._audience: dict[Told, None] = {}
         self._iterators: WeakSet[Changes] = WeakSet()
         if protection is not None:
             self.protect(protection)
@@ -170,14 +168,12 @@ class ServiceView(RangeFollower):
         if not callable(callback):
             msg = f"who is told what changes must be a function that takes a change, not {type(callback).__name__}"
             raise TypeError(msg)
-        number = self._next_number
-        self._next_number += 1
-        self._audience[number] = Told(callback, Lens(where, self._see()), self._see, f"a change of {self._name}")
+        told = Told(callback, Lens(where, self._see()), self._see, f"a change of {self._name}")
+        self._audience[told] = None
 
         def take_away() -> None:
-            told = self._audience.pop(number, None)
-            if told is not None:
-                told.end()
+            self._audience.pop(told, None)
+            told.end()
 
         return take_away
 
@@ -194,10 +190,9 @@ class ServiceView(RangeFollower):
         return Scene(self._seen, self._keys_in_order(), self.stale, frozenset(self.held))
 
     def _announce(self, touched: Collection[bytes]) -> None:
-        for number in tuple(self._audience):
-            told = self._audience.get(number)
-            if told is not None:
-                told.changed(touched)
+        # One that is taken away by another tells nothing more.
+        for told in tuple(self._audience):
+            told.changed(touched)
         for changes in tuple(self._iterators):
             changes.changed(touched)
 
@@ -289,7 +284,7 @@ class ServiceView(RangeFollower):
         self._seen = dict(self._present)
         self._order = self._in_order = self._callable = None
         scene = self._see()
-        for told in self._audience.values():
+        for told in self._audience:
             told.begin(scene)
         for changes in self._iterators:
             changes.begin(scene)
@@ -323,7 +318,7 @@ class ServiceView(RangeFollower):
             self._release.cancel()
             self._release = None
         told, self._audience = self._audience, {}
-        for each in told.values():
+        for each in told:
             each.end()
         for changes in tuple(self._iterators):
             changes.end(failure)

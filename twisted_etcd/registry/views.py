@@ -66,6 +66,10 @@ class Views:
             msg = f"the registry was stopped, so there is no view of service {name!r}"
             raise ServiceStopped(msg)
         view = self._views.pop(name, None)
+        if view is not None and view.stopped:
+            # Somebody has stopped it, and it is not over yet.
+            self._end(view)
+            view = None
         if view is None:
             view = self._make(name)
             view.ended.addBoth(self._forget, name, view)

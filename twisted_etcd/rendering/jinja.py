@@ -12,7 +12,7 @@ import jinja2.nodes
 import jinja2.runtime
 import jinja2.utils
 
-from twisted_etcd.config.configuration import checked_key
+from twisted_etcd.config.paths import checked_key
 from twisted_etcd.errors import InvalidSettings, RenderError
 from twisted_etcd.registry.instance import Instance
 from twisted_etcd.registry.registry import checked_name

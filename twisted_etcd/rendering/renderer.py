@@ -12,13 +12,14 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 
 from twisted_etcd.backoff import Backoff
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.commands import CommandReactor
-from twisted_etcd.config.configuration import CONFIG_PREFIX
+from twisted_etcd.config.paths import CONFIG_PREFIX
 from twisted_etcd.errors import RenderError
+from twisted_etcd.listeners import call_back
+from twisted_etcd.registry.protection import Protection
 from twisted_etcd.registry.registry import SERVICE_PREFIX
 from twisted_etcd.rendering.entry import RenderEntry, RunCommand, SendSignal
 from twisted_etcd.rendering.reload import Reload
@@ -43,14 +44,13 @@ class Renderer(Service):
     started once.
 
     :param entries: the files.
+    :param protection: what is held back where many instances of a service vanish at once; nothing unless given.
     :param environ: the environment that templates see; the process's own unless given.
     :param once: whether each is brought up to date once, without a second attempt.
     :param changed: called after each change of a file's status.
     :param random: gives numbers from 0 up to 1; for the waits between attempts.
     :raises InvalidSettings: where a template cannot be read, or is none.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class Renderer(Service):
         *,
         config_prefix: str = CONFIG_PREFIX,
         service_prefix: str = SERVICE_PREFIX,
+        protection: Protection | None = None,
         environ: Mapping[str, str] | None = None,
         once: bool = False,
         changed: Callable[[RenderStatus], None] = lambda _: None,
@@ -71,7 +72,13 @@ class Renderer(Service):
         self._random = random
         self._environ = os.environ if environ is None else environ
         self._source = EtcdSource(
-            client, reactor, self._told, config_prefix=config_prefix, service_prefix=service_prefix, random=random
+            client,
+            reactor,
+            self._told,
+            config_prefix=config_prefix,
+            service_prefix=service_prefix,
+            protection=protection,
+            random=random,
         )
         self._targets = [self._target(entry) for entry in entries]
         self._reloads = self._make_reloads()
@@ -166,10 +173,7 @@ class Renderer(Service):
         self._source.keep(want for target in self._targets for want in target.wants)
 
     def _tell(self, status: RenderStatus) -> None:
-        try:
-            self._changed(status)
-        except Exception:  # noqa: BLE001 - it is logged, and the files are not to suffer
-            self._log.failure("Who is told how it goes with {to} failed.", to=status.to)
+        call_back(f"how it goes with {status.to}", self._changed, status)
 
     def _told(self, want: Want) -> None:
         for target in self._targets:

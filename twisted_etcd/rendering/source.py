@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from twisted.internet.interfaces import IReactorTime
 
-from twisted_etcd.backoff import Backoff
 from twisted_etcd.client.client import EtcdClient
-from twisted_etcd.config.configuration import Configuration
-from twisted_etcd.errors import ServiceStopped
+from twisted_etcd.config.paths import Paths
 from twisted_etcd.recipes.follower import RangeFollower
 from twisted_etcd.registry.instance import Instance
+from twisted_etcd.registry.lens import ServiceChange
+from twisted_etcd.registry.protection import Protection
 from twisted_etcd.registry.registry import Registry
 from twisted_etcd.registry.view import ServiceView
 from twisted_etcd.rendering.template import Kind, Want
-
-#: Seconds: the longest wait before something whose following ended is followed anew.
-_LONGEST_BACKOFF = 30.0
 
 
 class EtcdSource:
@@ -32,6 +28,7 @@ class EtcdSource:
     followed no longer (a permission was taken away), it stays as it was last seen, and is tried again.
 
     :param changed: told each change of something wanted, its first reading among them.
+    :param protection: what is held back where many instances of a service vanish at once; nothing unless given.
     :param random: gives numbers from 0 up to 1; for the waits between attempts.
     """
 
@@ -43,16 +40,16 @@ class EtcdSource:
         *,
         config_prefix: str,
         service_prefix: str,
+        protection: Protection | None = None,
         random: Callable[[], float] = random.random,
     ) -> None:
         self._client = client
         self._clock = clock
         self._changed = changed
-        self._config_prefix = config_prefix.rstrip("/")
-        self._configuration = Configuration(client, clock, config_prefix)
-        self._registry = Registry(client, clock, service_prefix)
+        self._paths = Paths(config_prefix)
+        self._registry = Registry(client, clock, service_prefix, random=random, protection=protection)
         self._random = random
-        self._followed: dict[Want, _Followed] = {}
+        self._followed: dict[Want, RangeFollower] = {}
         #: What nobody wants any more, and is still ending.
         self._ending: list[Deferred[None]] = []
 
@@ -62,10 +59,7 @@ class EtcdSource:
         for want in sorted(self._followed.keys() - wanted):
             self._end(self._followed.pop(want))
         for want in sorted(wanted - self._followed.keys()):
-            followed = self._followed[want] = _Followed(
-                want, self._clock, self._follower, self._changed, Backoff(self._random, longest=_LONGEST_BACKOFF)
-            )
-            followed.start()
+            self._followed[want] = self._follow(want)
 
     @property
     def followed(self) -> frozenset[Want]:
@@ -77,32 +71,49 @@ class EtcdSource:
         self.keep(())
         return DeferredList(self._ending).addCallback(lambda _: None)
 
-    def _end(self, followed: _Followed) -> None:
+    def _end(self, followed: RangeFollower) -> None:
         ending = followed.stop()
         self._ending.append(ending)
         ending.addBoth(lambda _: self._ending.remove(ending))
 
-    def _follower(self, want: Want, changed: Callable[[object], None]) -> RangeFollower:
-        """What follows it, not started."""
-        match want.kind:
-            case Kind.VALUE:
-                return self._configuration.follow(want.name, changed, patient=True)
-            case Kind.SERVICE:
-                return self._registry.follow(want.name, changed, patient=True)
-            case Kind.TREE:
-                return RangeFollower(
-                    self._client, self._clock, self._below(want.name), changed, patient=True, prefix=True
-                )
+    def _follow(self, want: Want) -> RangeFollower:
+        follower: RangeFollower
+        if want.kind is Kind.SERVICE:
+            follower = view = self._registry.view(want.name)
+            view.on_change(partial(self._service_changed, want))
+        else:
+            below = want.kind is Kind.TREE
+            follower = RangeFollower(
+                self._client,
+                self._clock,
+                self._below(want.name) if below else self._paths.etcd_key(want.name),
+                partial(self._told, want),
+                patient=True,
+                lasting=True,
+                random=self._random,
+                prefix=below,
+            )
+            follower.start().addErrback(lambda _: None)
+        # It fails where it is stopped first.
+        follower.when_loaded().addCallbacks(partial(self._told, want), lambda _: None)
+        return follower
+
+    def _service_changed(self, want: Want, change: ServiceChange) -> None:
+        if change.added or change.removed:
+            self._changed(want)
+
+    def _told(self, want: Want, _: object) -> None:
+        self._changed(want)
 
     def _below(self, path: str) -> str:
-        return f"{self._config_prefix}/{path}/" if path else f"{self._config_prefix}/"
+        return self._paths.root(path)
 
     # --- as templates see it ------------------------------------------------------------------------------------------
 
     def has(self, want: Want) -> bool:
         """See :class:`~twisted_etcd.rendering.template.Source`; so are the others."""
         followed = self._followed.get(want)
-        return followed is not None and followed.loaded is not None
+        return followed is not None and followed.loaded
 
     def revision(self, wants: Iterable[Want]) -> int:
         """The highest revision in which one of the keys that are there was put; 0 where there are none."""
@@ -111,7 +122,7 @@ class EtcdSource:
 
     def value(self, key: str) -> bytes | None:
         """The value of a key; see :class:`~twisted_etcd.rendering.template.Source`."""
-        kv = self._loaded(Want(Kind.VALUE, key)).current.get(self._configuration.path(key).encode())
+        kv = self._loaded(Want(Kind.VALUE, key)).current.get(self._paths.etcd_key(key).encode())
         return None if kv is None else kv.value
 
     def tree(self, path: str) -> Mapping[str, bytes]:
@@ -123,75 +134,11 @@ class EtcdSource:
     def instances(self, name: str) -> Sequence[Instance]:
         """The instances of a service; see :class:`~twisted_etcd.rendering.template.Source`."""
         view = self._loaded(Want(Kind.SERVICE, name))
-        return view.instances if isinstance(view, ServiceView) else ()
+        return view.select() if isinstance(view, ServiceView) else ()
 
     def _loaded(self, want: Want) -> RangeFollower:
-        follower = self._followed[want].loaded
-        if follower is None:
+        follower = self._followed[want]
+        if not follower.loaded:
             msg = f"{want} was not loaded yet"
             raise LookupError(msg)
         return follower
-
-
-class _Followed:
-    """
-    Something that is followed until it is stopped.
-
-    :ivar loaded: what has been read; None before.
-    """
-
-    _log = Logger()
-
-    def __init__(
-        self,
-        want: Want,
-        clock: IReactorTime,
-        make: Callable[[Want, Callable[[object], None]], RangeFollower],
-        changed: Callable[[Want], None],
-        backoff: Backoff,
-    ) -> None:
-        self.loaded: RangeFollower | None = None
-        self._want = want
-        self._clock = clock
-        self._make = make
-        self._changed = changed
-        self._backoff = backoff
-        self._follower: RangeFollower | None = None
-        self._timer: IDelayedCall | None = None
-        self._stopped = False
-
-    def start(self) -> None:
-        self._timer = None
-        follower = self._follower = self._make(self._want, lambda _: self._told())
-        follower.start().addCallbacks(lambda _: self._read(follower), lambda _: None)
-        # What ends it before it was read ends it here, too.
-        follower.ended.addErrback(self._again)
-
-    def stop(self) -> Deferred[None]:
-        self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
-        assert self._follower is not None  # noqa: S101 - it is started where it is made
-        return self._follower.stop()
-
-    def _read(self, follower: RangeFollower) -> None:
-        self.loaded = follower
-        self._tell()
-
-    def _told(self) -> None:
-        # Not when it is read: what may be read and not watched would be read without a pause.
-        self._backoff.reset()
-        self._tell()
-
-    def _tell(self) -> None:
-        if not self._stopped:
-            self._changed(self._want)
-
-    def _again(self, failure: Failure) -> None:
-        if self._stopped or failure.check(ServiceStopped):
-            return
-        delay = self._backoff.next()
-        self._log.warn(
-            "{want} is followed anew in {delay:.1f} s: {why}", want=str(self._want), delay=delay, why=str(failure.value)
-        )
-        self._timer = self._clock.callLater(delay, self.start)

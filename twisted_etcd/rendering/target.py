@@ -15,11 +15,11 @@ from twisted.python.failure import Failure
 from twisted_etcd.backoff import Backoff
 from twisted_etcd.commands import Command, CommandReactor
 from twisted_etcd.errors import InvalidSettings, RenderError
+from twisted_etcd.lull import Lull
 from twisted_etcd.moment import Moment
 from twisted_etcd.rendering.bell import Bell
 from twisted_etcd.rendering.entry import FILE, RenderEntry
 from twisted_etcd.rendering.file import Staged, TargetFile
-from twisted_etcd.rendering.quiet import Quiet
 from twisted_etcd.rendering.reload import Reload
 from twisted_etcd.rendering.source import EtcdSource
 from twisted_etcd.rendering.template import Template, Want
@@ -121,7 +121,7 @@ class Target:
         self._once = once
         self._file = TargetFile(entry.to, entry.access)
         self._bell = Bell(reactor)
-        self._quiet = Quiet(reactor, entry.quiet_min, entry.quiet_max, self._bell.ring)
+        self._lull = Lull(reactor, entry.quiet_min, entry.quiet_max, self._bell.ring)
         self._command: Command | None = None
         self._started = False
         self._working = False
@@ -149,7 +149,7 @@ class Target:
         if not self._stopped and not self._started:
             self._over.fire(None)
         self._stopped = True
-        self._quiet.cancel()
+        self._lull.cancel()
         self._bell.ring()
         if self._command is not None:
             self._command.stop()
@@ -164,7 +164,7 @@ class Target:
             if all(self._source.has(each) for each in self.wants):
                 self._bell.ring()
         else:
-            self._quiet.changed()
+            self._lull.changed()
 
     def render_again(self) -> None:
         """Read the template again, and bring the file up to date."""
@@ -176,7 +176,7 @@ class Target:
     async def _run(self) -> None:
         await self._blocking(self._file.clean_up)
         while not self._stopped:
-            self._quiet.cancel()
+            self._lull.cancel()
             wait = await self._round()
             self._working = False
             if self.reload is not None:

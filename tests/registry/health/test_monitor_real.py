@@ -141,11 +141,13 @@ async def test_what_changes_while_etcd_is_away_is_told_when_it_is_back(
         EtcdClient(REACTOR, etcd_server.endpoint) as observer,
         EtcdClient(REACTOR, proxy.endpoint, request_timeout=0.5) as client,
     ):
+        # What was before may have been compacted.
+        begin = (await observer.get(key)).header.revision + 1
         health = Health([HTTPCheck(REACTOR, server.url())], interval=0.05, fall=2, rise=1)
         monitor = HealthMonitor(REACTOR, EtcdKey(client, key), health, name="shop", changed=changes)
         monitor.start()
         await changes.until(PASSING)
-        async with observer.watch(key, start_revision=1) as watch:
+        async with observer.watch(key, start_revision=begin) as watch:
             await soon(watch.next())
         await soon(proxy.refuse())
         await soon(proxy.reset())
@@ -154,7 +156,7 @@ async def test_what_changes_while_etcd_is_away_is_told_when_it_is_back(
         await said.until("shop could not withhold it, which is tried again: ")
         assert await value_of(observer, key) is not None
         await soon(proxy.heal())
-        async with observer.watch(key, start_revision=1) as watch:
+        async with observer.watch(key, start_revision=begin) as watch:
             while await value_of(observer, key) is not None:
                 await soon(watch.next())
         await soon(monitor.stop())

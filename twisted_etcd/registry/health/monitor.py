@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger, LogLevel
 
 from twisted_etcd.errors import InvalidSettings
+from twisted_etcd.listeners import call_back
 from twisted_etcd.moment import Moment
 from twisted_etcd.registry.health.health import Health
 from twisted_etcd.registry.health.result import Check, CheckResult
@@ -159,12 +160,8 @@ class HealthMonitor:
             self.stop()
 
     def _tell(self, before: Status, status: Status | None) -> None:
-        if self._changed is None or self._stopped is not None:
-            return
-        try:
-            self._changed(self, before, status, self.why)
-        except Exception:  # noqa: BLE001 - logged; the checks go on
-            self._log.failure("A callback for the status of {name} failed.", name=self.name)
+        if self._changed is not None and self._stopped is None:
+            call_back(f"the status of {self.name}", self._changed, self, before, status, self.why)
 
 
 class _Watched:

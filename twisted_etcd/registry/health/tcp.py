@@ -13,7 +13,7 @@ from twisted_etcd.gateway.endpoints import Endpoint
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
 from twisted_etcd.registry.health.result import CheckResult, failing, passing
 from twisted_etcd.registry.health.words import problem
-from twisted_etcd.registry.instance import split_address
+from twisted_etcd.registry.instance import join_address, split_address
 
 #: Seconds after which connecting is given up on by itself; the monitor's time is shorter, unless set otherwise.
 CONNECT_TIMEOUT = 60.0
@@ -32,7 +32,7 @@ def address_of(host: str, port: int) -> str:
     if not isinstance(host, str) or not isinstance(port, int) or isinstance(port, bool):
         msg = f"a host is a text and a port a number, not {type(host).__name__} and {type(port).__name__}"
         raise TypeError(msg)
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = join_address(host, port)
     split_address(address)
     return address
 
