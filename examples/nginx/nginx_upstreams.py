@@ -23,6 +23,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NoReturn
 
 from treq.client import HTTPClient
 from twisted.internet import task
@@ -80,7 +81,7 @@ class Process(ProcessProtocol):
             raise Trouble(msg)
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
-        return waiting.addTimeout(PATIENCE, self._reactor)
+        return waiting.addTimeout(PATIENCE, self._reactor, self._silent)
 
     def end(self, signal: str) -> Deferred[None]:
         """Send it a signal; fires when it is gone."""
@@ -99,6 +100,10 @@ class Process(ProcessProtocol):
         """The process is gone."""
         self.ended.callback(None)
         self._tell()
+
+    def _silent(self, *_: object) -> NoReturn:
+        msg = f"{self._name} has said nothing more for {PATIENCE} s"
+        raise Trouble(msg)
 
     def _tell(self) -> None:
         waiting, self._waiting = self._waiting, []
