@@ -11,6 +11,9 @@ from tests.programs import EXAMPLES
 OTHERS = {
     "etcdservice.yaml": "test_daemon.py",
     "greeter.py": "test_daemon.py",
+    "nginx/etcdservice.yaml": "test_nginx.py",
+    "nginx/nginx.conf.j2": "test_nginx.py",
+    "nginx/nginx_upstreams.py": "test_nginx.py",
     "webapp/webapp.py": "test_webapp.py",
     "webapp/webapp.tac": "test_webapp.py",
     "webapp/webapp_tap.py": "test_webapp.py",
