@@ -482,7 +482,7 @@ async def test_two_at_a_time_to_one_file_do_not_mix(stocked: EmbeddedEtcd, make_
     # Whichever thread was faster.
     [refused] = [result for result in results if isinstance(result, Failure)]
     [saved] = [result for result in results if isinstance(result, Snapshot)]
-    assert refused.check(SnapshotNotWritten)
+    assert isinstance(refused.value, SnapshotNotWritten)
     assert "another snapshot is being written" in str(refused.value)
     assert is_whole(path, saved)
 
