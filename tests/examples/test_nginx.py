@@ -86,8 +86,8 @@ async def test_it_takes_an_etcd_that_is_there(
 async def test_ctrl_c_ends_all_processes(run: Run, tmp_path: Path, binary: str) -> None:
     program = run(SCRIPT, NGINX=binary, TMPDIR=str(tmp_path))
     await program.line("three instances")
-    # The script, two of nginx, the daemon, its etcd, and three web servers.
-    assert len(processes_of(tmp_path)) >= 8
+    # The script, the daemon, its etcd, and three web servers; nginx does not always show its environment.
+    assert len(processes_of(tmp_path)) >= 6
     program.send(signal.SIGINT)
     assert await program.ended() == 0, program.story("failed")
     assert trouble_in(program.text) == [], program.story("did not end well")
