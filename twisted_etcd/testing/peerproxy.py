@@ -125,7 +125,7 @@ class PeerProxies:
             return True
         # Not a list of those who may not: of a member that was started a moment ago the process is not known yet.
         connected = [each.pid for each in self._links.values() if each.pid and not each.isolated]
-        return held_by(connection.client_port, connected)
+        return held_by((connection.client_port, self._proxies[name].port), connected)
 
 
 class Orders(LineOnlyReceiver):

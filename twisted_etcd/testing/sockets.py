@@ -8,21 +8,26 @@ from pathlib import Path
 _PROC = Path("/proc")
 
 
-def held_by(port: int, pids: Iterable[int]) -> bool:
+def held_by(ports: tuple[int, int], pids: Iterable[int]) -> bool:
     """
-    Whether one of these processes has an IPv4 TCP socket with that local port.
+    Whether one of these processes has that end of an IPv4 TCP connection.
 
+    :param ports: of that end and of the other one. The first alone says little: Linux gives it to connections to other
+        ports as well.
     :raises OSError: where there is no ``/proc/net/tcp``.
     """
-    wanted = {f"socket:[{inode}]" for inode in _inodes(port)}
+    wanted = {f"socket:[{inode}]" for inode in _inodes(ports)}
     return bool(wanted) and any(not wanted.isdisjoint(_open_files(pid)) for pid in pids)
 
 
-def _inodes(port: int) -> set[str]:
-    """The inodes of the sockets with that local port; one that nobody holds any more has none."""
-    end = f":{port:04X}"
+def _inodes(ports: tuple[int, int]) -> set[str]:
+    """The inodes of the sockets with these local and remote ports; one that nobody holds any more has none."""
     lines = (_PROC / "net" / "tcp").read_text("ascii").splitlines()[1:]
-    found = {fields[9] for fields in map(str.split, lines) if fields[1].endswith(end)}
+    found = {
+        fields[9]
+        for fields in map(str.split, lines)
+        if tuple(int(address.rsplit(":", 1)[1], 16) for address in fields[1:3]) == ports
+    }
     return found - {"0"}
 
 
