@@ -61,6 +61,7 @@ class Watch:
         "_paused",
         "_ready",
         "_reason",
+        "_translations",
         "_waiting",
         "_watches",
     )
@@ -83,6 +84,7 @@ class Watch:
         #: None where nobody waits.
         self._waiting: list[Deferred[WatchBatch]] | None = None
         self._watches = watches
+        self._translations: tuple[Callable[[WatchBatch], WatchBatch], ...] = ()
         self._reason: Failure | None = None
         self._ready: Moment[int] = Moment()
         self._ended: Moment[None] = Moment()
@@ -157,6 +159,16 @@ class Watch:
         """
         return self.end(Failure(WatchStopped("the watch was stopped")))
 
+    # --- for who makes it for others --------------------------------------------------------------------------------
+
+    def translate(self, translation: Callable[[WatchBatch], WatchBatch]) -> None:
+        """
+        Have each batch changed on its way to the consumer, before anything has arrived.
+
+        :param translation: gives the batch to hand on; where there are several, it gets what the one before gives.
+        """
+        self._translations = (*self._translations, translation)
+
     # --- for its feed -----------------------------------------------------------------------------------------------
 
     def begin(self, feed: Feed) -> None:
@@ -171,6 +183,8 @@ class Watch:
         """Something arrived."""
         if self._reason is not None:
             return
+        for translation in self._translations:
+            batch = translation(batch)
         if self._callback is not None and not self._handing_on:
             # Nothing waits before it.
             self._hand_on(self._callback, batch)
