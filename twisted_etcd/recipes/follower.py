@@ -79,6 +79,9 @@ class RangeFollower:
         self._patient = patient
         self._backoff = Backoff(random)
         self._current: dict[bytes, KeyValue] = {}
+        #: Whether somebody has it who counts on its staying as it is.
+        self._lent = False
+        self._revision = 0
         self._loaded: Moment[None] = Moment()
         self._ended: Moment[None] = Moment()
         #: Nothing is under way any more, whatever ended it.
@@ -91,6 +94,16 @@ class RangeFollower:
     @property
     def current(self) -> Mapping[bytes, KeyValue]:
         """What is there, by what was read and followed so far."""
+        return MappingProxyType(self._current)
+
+    @property
+    def revision(self) -> int:
+        """:attr:`current` is what was there at this revision of the store; 0 before it was read."""
+        return self._revision
+
+    def keep(self) -> Mapping[bytes, KeyValue]:
+        """What is there now, and stays as it is whatever comes."""
+        self._lent = True
         return MappingProxyType(self._current)
 
     @property
@@ -136,12 +149,15 @@ class RangeFollower:
             revision = await self._read()
             # From what is known on: an etcd that has compacted exactly to the next one may have forgotten what was
             # deleted in it (3.4.23 and 3.5.1 do), and says so of this one.
-            watch = self._client.watch(self._key, start_revision=revision, **self._options)
+            watch = self._watch(revision)
             try:
-                await self._follow(watch, revision)
+                await self._follow(watch)
             except Exception:
                 await watch.stop()
                 raise
+
+    def _watch(self, revision: int) -> Watch:
+        return self._client.watch(self._key, start_revision=revision, **self._options)
 
     async def _read(self) -> int:
         while True:
@@ -156,10 +172,13 @@ class RangeFollower:
                 continue
             self._backoff.reset()
             self._replace({kv.key: kv for kv in response.kvs}, response.header.revision)
+            self._call_out(self._reached)
             return response.header.revision
 
     def _replace(self, found: dict[bytes, KeyValue], revision: int) -> None:
         before, self._current = self._current, found
+        self._lent = False
+        self._revision = revision
         if not self._loaded.happened:
             self._call_out(lambda: self._loaded.fire(None))
             return
@@ -171,8 +190,11 @@ class RangeFollower:
             )
         )
 
-    async def _follow(self, watch: Watch, revision: int) -> None:
-        """Tell what comes after this revision, until the range has to be read again."""
+    def _reached(self) -> None:
+        """For a subclass: :attr:`revision` may be another one, and what changed with it was told."""
+
+    async def _follow(self, watch: Watch) -> None:
+        """Tell what comes after what is known, until the range has to be read again."""
         while True:
             try:
                 batch = await watch.next()
@@ -180,15 +202,20 @@ class RangeFollower:
                 self._log.info("{key!r} is read again: {why}", key=self._key, why=str(error))
                 return
             changes: list[Change] = []
+            if self._lent and batch.events:
+                self._current = dict(self._current)
+                self._lent = False
             for event in batch.events:
-                if event.kv.mod_revision <= revision:
+                if event.kv.mod_revision <= self._revision:
                     continue
                 old = self._current.pop(event.kv.key, None)
                 new = None if event.type is EventType.DELETE else event.kv
                 if new is not None:
                     self._current[new.key] = new
                 changes.append(Change(event.kv.key, old, new, event.kv.mod_revision))
+            self._revision = max(self._revision, batch.revision)
             self._tell(tuple(changes))
+            self._call_out(self._reached)
 
     def _tell(self, changes: tuple[Change, ...]) -> None:
         if changes:
