@@ -344,7 +344,7 @@ async def test_what_was_put_is_there(client: EtcdClient, make_client: MakeClient
     for use in (lambda: view.put("elsewhere", ""), lambda: view.read("elsewhere")):
         with pytest.raises(ValueError, match="b'elsewhere' does not begin with"):
             cast("Any", use)()
-    await view.stopService()
+    await soon(view.stopService())
 
 
 @ensureDeferred
@@ -360,7 +360,7 @@ async def test_a_revision_that_is_none_of_its_prefix_is_reached_as_well(client: 
     assert view[prefix + "k"].value == b"3"
     with pytest.raises(DeadlineExceeded, match="did not come to revision"):
         await soon(view.at_least(view.revision + 1000, timeout=0.3))
-    await view.stopService()
+    await soon(view.stopService())
 
 
 @ensureDeferred
@@ -443,17 +443,17 @@ async def test_every_snapshot_is_what_etcd_had_at_its_revision(
     for _ in range(60):
         what = chance.random()
         if what < 0.1:
-            await proxy.reset()
+            await soon(proxy.reset())
         elif what < 0.15:
             proxy.reset(on_accept=True)
             await soon(proxy.next_connection())
             await truth.write()
             await truth.compact()
-            await proxy.heal()
+            await soon(proxy.heal())
         elif what < 0.25:
             proxy.cut_after(chance.randint(0, 300))
             await truth.write()
-            await proxy.heal()
+            await soon(proxy.heal())
         elif what < 0.4:
             revision = await truth.write()
             await soon(view.at_least(revision))
@@ -466,7 +466,7 @@ async def test_every_snapshot_is_what_etcd_had_at_its_revision(
             await truth.write()
     await soon(view.at_least(await truth.write()))
     await check_all(truth, snapshots, client, prefix)
-    await view.stopService()
+    await soon(view.stopService())
 
 
 @ONE_VERSION
@@ -494,4 +494,4 @@ async def test_it_outlives_the_member_that_it_follows(etcd_cluster: EtcdCluster,
         await soon(view.at_least(revision, timeout=None))
         assert values_of(view.snapshot()) == truth.at(view.revision)
         await check_all(truth, snapshots, client, prefix)
-        await view.stopService()
+        await soon(view.stopService())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -15,12 +15,13 @@ from twisted.python.failure import Failure
 
 from twisted_etcd.backoff import Backoff
 from twisted_etcd.client.client import EtcdClient
-from twisted_etcd.client.kv import is_time, to_int
+from twisted_etcd.client.kv import to_int
 from twisted_etcd.client.watch import Watch
-from twisted_etcd.errors import DeadlineExceeded, EtcdError, RequestFailed, ServiceStopped
+from twisted_etcd.errors import EtcdError, RequestFailed, ServiceStopped
 from twisted_etcd.keys import KeyRange, to_bytes
 from twisted_etcd.moment import Moment
 from twisted_etcd.recipes.follower import Change, RangeFollower
+from twisted_etcd.recipes.reaching import Reaching
 from twisted_etcd.schema.kv import KeyValue, PutResponse, RangeResponse
 
 if TYPE_CHECKING:
@@ -132,9 +133,8 @@ class CachedView(Service):
         self._loaded: Moment[None] = Moment()
         self._started = False
         self._stopped = False
-        self._end: Failure | None = None
         self._callbacks: list[Callable[[tuple[Change, ...]], object]] = []
-        self._waiting: list[tuple[int, Deferred[int]]] = []
+        self._waiting = Reaching(clock, self.__repr__, self._ask_no_more)
         self._asking: Deferred[None] | None = None
 
     def __repr__(self) -> str:
@@ -261,29 +261,14 @@ class CachedView(Service):
         :raises DeadlineExceeded: it is not there yet; the view goes on.
         :raises ServiceStopped: it was stopped.
         """
-        if timeout is not None and (not is_time(timeout, "timeout") or timeout == 0):
-            msg = f"timeout must be more than 0 seconds, and finite, or None for any time, not {timeout!r}"
-            raise ValueError(msg)
+        self._waiting.check_timeout(timeout)
         if to_int(revision, "revision") <= self.revision and self.revision:
             return succeed(self.revision)
-        if self._end is not None:
-            return fail(Failure(self._end.value))
-        waiting: Deferred[int] = Deferred(lambda _: self._leave(entry))
-        entry = (revision, waiting)
-        self._waiting.append(entry)
-        if self._asking is None:
+        waiting = self._waiting.wait(revision, timeout)
+        if self._waiting and self._asking is None:
             self._asking = Deferred.fromCoroutine(self._ask())
             self._asking.addErrback(self._asked_no_more)
-        if timeout is None:
-            return waiting
-
-        def late(result: int | Failure, seconds: float) -> int | Failure:
-            if isinstance(result, Failure) and result.check(CancelledError):
-                msg = f"{self!r} did not come to revision {revision} within {seconds:g} s"
-                raise DeadlineExceeded(msg)
-            return result
-
-        return waiting.addTimeout(timeout, self._clock, late)
+        return waiting
 
     def read(self, key: str | bytes, *, timeout: float | None = TIMEOUT) -> Deferred[KeyValue | None]:
         """
@@ -336,30 +321,15 @@ class CachedView(Service):
             self._log.failure("Who is told what changes in {view!r} failed.", view=self)
 
     def _step(self) -> None:
-        reached = [entry for entry in self._waiting if entry[0] <= self.revision]
-        for entry in reached:
-            # One that fires can cancel others.
-            if entry in self._waiting:
-                self._waiting.remove(entry)
-                entry[1].callback(self.revision)
-        self._ask_no_more()
-
-    def _leave(self, entry: tuple[int, Deferred[int]]) -> None:
-        self._waiting.remove(entry)
-        self._ask_no_more()
+        self._waiting.reached(self.revision)
 
     def _ask_no_more(self) -> None:
-        if not self._waiting and self._asking is not None:
+        if self._asking is not None:
             self._asking.cancel()
 
     def _over(self, failure: Failure) -> None:
-        if self._end is None:
-            self._end = failure
-            self._loaded.fail(failure)
-            waiting, self._waiting = self._waiting, []
-            self._ask_no_more()
-            for _, each in waiting:
-                each.errback(Failure(failure.value))
+        self._loaded.fail(failure)
+        self._waiting.end(failure)
 
     async def _ask(self) -> None:
         """Ask etcd how far what is known holds, until nobody waits."""
