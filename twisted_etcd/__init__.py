@@ -3,6 +3,7 @@
 from twisted_etcd.client import compare, op
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.lease import Lease
+from twisted_etcd.client.namespace import Namespace
 from twisted_etcd.client.position import WatchBatch
 from twisted_etcd.client.scan import Scan
 from twisted_etcd.client.snapshot import Snapshot
@@ -55,6 +56,7 @@ from twisted_etcd.errors import (
     NoLeader,
     NoSpace,
     NotAccepted,
+    NotACounter,
     NotCapable,
     NotEnoughStarted,
     NotEtcd,
@@ -88,6 +90,7 @@ from twisted_etcd.errors import (
     SnapshotNotWritten,
     StartFailed,
     TLSFailed,
+    TooManyConflicts,
     TooManyLearners,
     TooManyOperations,
     TooManyRequests,
@@ -114,6 +117,12 @@ from twisted_etcd.messaging.messages import Message, Request
 from twisted_etcd.messaging.node import Node
 from twisted_etcd.messaging.routes import handles
 from twisted_etcd.messaging.service import MessageService
+from twisted_etcd.recipes.cachedview import CachedView, ViewSnapshot
+from twisted_etcd.recipes.counter import Counter
+from twisted_etcd.recipes.follower import Change
+from twisted_etcd.recipes.footprint import Isolation
+from twisted_etcd.recipes.mirror import Mirror
+from twisted_etcd.recipes.stm import Committed, Transaction, stm
 from twisted_etcd.registry.instance import Instance
 from twisted_etcd.registry.registration import Registration, RegistrationState
 from twisted_etcd.registry.registry import Registry
@@ -183,17 +192,21 @@ __all__ = [
     "BadLeaderTransferee",
     "BadMemberURLs",
     "BinaryNotFound",
+    "CachedView",
     "Cancelled",
     "CertificateNamesUser",
+    "Change",
     "ChangeType",
     "ClusterChanged",
     "ClusterIDMismatch",
+    "Committed",
     "Compacted",
     "ConfigChange",
     "ConfigFollower",
     "ConfigWatch",
     "Configuration",
     "CorruptCluster",
+    "Counter",
     "DeadlineExceeded",
     "Delivery",
     "DowngradeUnderWay",
@@ -265,6 +278,7 @@ __all__ = [
     "InvalidDowngradeVersion",
     "InvalidSettings",
     "InvalidSortOption",
+    "Isolation",
     "KeyNotFound",
     "KeyValue",
     "LeaderChanged",
@@ -281,11 +295,14 @@ __all__ = [
     "Message",
     "MessageService",
     "MessagingError",
+    "Mirror",
+    "Namespace",
     "NoDowngrade",
     "NoElectionLeader",
     "NoLeader",
     "NoSpace",
     "Node",
+    "NotACounter",
     "NotAccepted",
     "NotCapable",
     "NotEnoughStarted",
@@ -334,9 +351,11 @@ __all__ = [
     "StartFailed",
     "TLSFailed",
     "TLSSettings",
+    "TooManyConflicts",
     "TooManyLearners",
     "TooManyOperations",
     "TooManyRequests",
+    "Transaction",
     "TwistedEtcdError",
     "Unauthenticated",
     "Unavailable",
@@ -348,6 +367,7 @@ __all__ = [
     "UserExists",
     "UserNotFound",
     "ValueProvided",
+    "ViewSnapshot",
     "Watch",
     "WatchBatch",
     "WatchCancelled",
@@ -356,4 +376,5 @@ __all__ = [
     "compare",
     "handles",
     "op",
+    "stm",
 ]
