@@ -309,6 +309,8 @@ async def test_through_all_faults_the_copy_becomes_what_the_source_is(
     mirror = mirrors(source, target, here, dest_prefix=there, **options)
     await soon(mirror.when_copied())
     watch = client.watch(there, prefix=True, start_revision=1 + (await client.put("/elsewhere", "")).header.revision)
+    # What is compacted later it has seen, or is told of at once.
+    await soon(watch.ready)
     for number in range(1, 60):
         await trouble(client, chance, chance.choice(proxies))
         keys = ("pair/1", "pair/2", f"k{number % 5}")
