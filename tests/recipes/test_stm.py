@@ -66,6 +66,8 @@ async def test_what_a_function_writes_is_applied_at_one_revision(
 
     committed = await stm(client, CLOCK, function, isolation=isolation)
     assert (committed.result, committed.attempts) == ("done", 1)
+    # It may be a value of a key.
+    assert repr(committed) == f"Committed(result=<hidden>, revision={committed.revision}, attempts=1)"
     kvs = (await client.get(prefix, prefix=True)).kvs
     assert [(each.value, each.mod_revision) for each in kvs] == [
         (b"2", committed.revision),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
+from typing import ClassVar
 
 import msgspec
 
 from twisted_etcd.client import compare, op
+from twisted_etcd.discreet import Discreet
 from twisted_etcd.schema.kv import Compare, KeyValue, RangeResponse, RequestOp, ResponseOp
 
 #: Where nothing was read, every revision is before this one: etcd's numbers have 64 bits.
@@ -49,12 +51,14 @@ class Reading(msgspec.Struct, frozen=True):
     revision: int
 
 
-class Write(msgspec.Struct, frozen=True):
+class Write(Discreet, frozen=True):
     """
     What is to become of a key.
 
     :ivar value: None where it is to be deleted.
     """
+
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"value"})
 
     value: bytes | None
     operation: RequestOp

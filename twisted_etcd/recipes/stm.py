@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, TypeVar, cast, overload
 
-import msgspec
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -16,6 +15,7 @@ from twisted_etcd.backoff import Backoff
 from twisted_etcd.client import op
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.kv import is_time, to_int
+from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import Compacted, DeadlineExceeded, FutureRevision, OutcomeUnknown, TooManyConflicts
 from twisted_etcd.keys import to_bytes
 from twisted_etcd.recipes.footprint import Footprint, Isolation, Reading, Write, ranges, readings
@@ -30,7 +30,7 @@ _WAITS = (0.01, 0.5)
 _NOT_CONFIRMED = "the transaction was sent and not confirmed"
 
 
-class Committed(msgspec.Struct, Generic[ResultT], frozen=True):
+class Committed(Discreet, Generic[ResultT], frozen=True):
     """
     A transaction that was applied.
 
@@ -38,6 +38,8 @@ class Committed(msgspec.Struct, Generic[ResultT], frozen=True):
     :ivar revision: the store's revision when it was applied: that of all it wrote.
     :ivar attempts: how often the function ran.
     """
+
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"result"})
 
     result: ResultT
     revision: int
