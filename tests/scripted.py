@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from twisted_etcd.client.client import EtcdClient
@@ -94,11 +95,14 @@ class ScriptedClient:
     """
     Looks like a client to those who use one.
 
+    :param clock: the reactor of what is built on it.
+    :ivar reactor: likewise.
     :ivar asked: what was asked and not yet taken by the test.
     :ivar watches: every watch there was, with its options and its feed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.reactor = clock or Clock()
         self.asked: list[Asked] = []
         self.watches: list[tuple[Watch, dict[str, Any], ScriptedFeed]] = []
         self.keeper = ScriptedKeeper(self)

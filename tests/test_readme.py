@@ -65,6 +65,7 @@ def test_every_block_of_python_is_one_that_is_run_here() -> None:
         "react(",
         "rpcs.LEADER",
         "look_after",
+        "build_on_the_client",
         "own_revisions",
         "take_turns",
         "client.sync()",
@@ -126,6 +127,18 @@ async def test_users_members_and_a_snapshot(
     assert lines[:2] == ["readwrite: all keys that begin with b'app/'", "read: the key b'shared'"]
     assert lines[2].split()[1::2] == [server.version, "True"]
     assert lines[3].split()[0] == str((tmp_path / "backup.db").stat().st_size)
+
+
+@ensureDeferred
+async def test_transactions_views_and_mirrors(etcd_server: EmbeddedEtcd, capsys: pytest.CaptureFixture[str]) -> None:
+    async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
+        for prefix in ("bank/", "copy/", "visits"):
+            await client.delete(prefix, prefix=True)
+        await soon(
+            Deferred.fromCoroutine(run(block("python", "build_on_the_client"))["build_on_the_client"](reactor, client))
+        )
+        assert (await client.get("copy/bank/carol")).kvs[0].value == b"5"
+    assert capsys.readouterr().out.splitlines() == ["70 1", "1", "b'bank/carol'", "105", "0 None"]
 
 
 def test_every_method_of_the_three_is_in_the_table() -> None:

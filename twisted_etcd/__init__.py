@@ -3,6 +3,7 @@
 from twisted_etcd.client import compare, op
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.lease import Lease
+from twisted_etcd.client.namespace import Namespace
 from twisted_etcd.client.position import WatchBatch
 from twisted_etcd.client.scan import Scan
 from twisted_etcd.client.snapshot import Snapshot
@@ -72,6 +73,7 @@ from twisted_etcd.errors import (
     NoLeader,
     NoSpace,
     NotAccepted,
+    NotACounter,
     NotCapable,
     NotElected,
     NotEnoughStarted,
@@ -109,6 +111,7 @@ from twisted_etcd.errors import (
     SnapshotNotWritten,
     StartFailed,
     TLSFailed,
+    TooManyConflicts,
     TooManyLearners,
     TooManyOperations,
     TooManyRequests,
@@ -137,10 +140,16 @@ from twisted_etcd.messaging.node import Node
 from twisted_etcd.messaging.routes import handles
 from twisted_etcd.messaging.service import MessageService
 from twisted_etcd.recipes.barrier import Barrier, DoubleBarrier
+from twisted_etcd.recipes.cachedview import CachedView, ViewSnapshot
+from twisted_etcd.recipes.counter import Counter
 from twisted_etcd.recipes.election import Election, Observation
+from twisted_etcd.recipes.follower import Change
+from twisted_etcd.recipes.footprint import Isolation
 from twisted_etcd.recipes.lock import Lock, ReadLock, RWLock, WriteLock
+from twisted_etcd.recipes.mirror import Mirror
 from twisted_etcd.recipes.queue import PriorityQueue, Queue
 from twisted_etcd.recipes.session import Session
+from twisted_etcd.recipes.stm import Committed, Transaction, stm
 from twisted_etcd.registry.choice import (
     CHOICES,
     Choice,
@@ -245,9 +254,11 @@ __all__ = [
     "Barrier",
     "BarrierFull",
     "BinaryNotFound",
+    "CachedView",
     "CallableCheck",
     "Cancelled",
     "CertificateNamesUser",
+    "Change",
     "ChangeType",
     "Changes",
     "Check",
@@ -256,6 +267,7 @@ __all__ = [
     "ClusterChanged",
     "ClusterIDMismatch",
     "CommandCheck",
+    "Committed",
     "Compacted",
     "Config",
     "ConfigBinding",
@@ -275,6 +287,7 @@ __all__ = [
     "Conflict",
     "ConnectFailed",
     "CorruptCluster",
+    "Counter",
     "DeadlineExceeded",
     "Delivery",
     "DoubleBarrier",
@@ -359,6 +372,7 @@ __all__ = [
     "InvalidDowngradeVersion",
     "InvalidSettings",
     "InvalidSortOption",
+    "Isolation",
     "KeyNotFound",
     "KeyValue",
     "LeaderChanged",
@@ -378,12 +392,15 @@ __all__ = [
     "MessageCheck",
     "MessageService",
     "MessagingError",
+    "Mirror",
+    "Namespace",
     "NoDowngrade",
     "NoElectionLeader",
     "NoInstance",
     "NoLeader",
     "NoSpace",
     "Node",
+    "NotACounter",
     "NotAccepted",
     "NotCapable",
     "NotElected",
@@ -457,9 +474,11 @@ __all__ = [
     "TLSFailed",
     "TLSSettings",
     "TTLCheck",
+    "TooManyConflicts",
     "TooManyLearners",
     "TooManyOperations",
     "TooManyRequests",
+    "Transaction",
     "TwistedEtcdError",
     "Unauthenticated",
     "Unavailable",
@@ -472,6 +491,7 @@ __all__ = [
     "UserExists",
     "UserNotFound",
     "ValueProvided",
+    "ViewSnapshot",
     "WaitTimedOut",
     "Watch",
     "WatchBatch",
@@ -485,4 +505,5 @@ __all__ = [
     "compare",
     "handles",
     "op",
+    "stm",
 ]

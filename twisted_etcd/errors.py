@@ -82,6 +82,8 @@ Everything that twisted-etcd raises, in one tree::
     │   └── DeadlineExceeded             a read that got no answer in time
     ├── ServiceStopped                   stopService came first
     ├── SnapshotNotWritten               a snapshot's file could not be written
+    ├── TooManyConflicts                 a transaction that others came between each time: not applied
+    ├── NotACounter                      the key of a counter holds something else
     ├── LeaseLost                        the lease is gone, and its keys with it
     ├── RecipeError                      a lock, an election, a barrier or a queue did not do what was asked for
     │   ├── WaitTimedOut                 what was waited for did not come within the caller's timeout
@@ -732,6 +734,40 @@ class SnapshotNotWritten(TwistedEtcdError):
         super().__init__(f"the snapshot {path} could not be written: {why}")
         self.path = path
         self.why = why
+
+
+# --- transactions ---------------------------------------------------------------------------------------------------
+
+
+class TooManyConflicts(TwistedEtcdError):
+    """
+    A transaction was not applied, since others changed what it had read, in each of its attempts.
+
+    :ivar attempts: how many there were.
+    """
+
+    def __init__(self, attempts: int) -> None:
+        times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        super().__init__(
+            f"the transaction was not applied: others came between in {times}; allow it more attempts, or let fewer "
+            "change the same keys at a time"
+        )
+        self.attempts = attempts
+
+
+class NotACounter(TwistedEtcdError):
+    """
+    The key of a counter holds something else than a whole number in decimal.
+
+    :ivar key: which key.
+    """
+
+    def __init__(self, key: bytes, size: int) -> None:
+        super().__init__(
+            f"{key!r} holds {size} bytes that are no whole number in decimal, so that nothing can be added to it: give "
+            "the counter another key, or set it"
+        )
+        self.key = key
 
 
 # --- leases ---------------------------------------------------------------------------------------------------------

@@ -30,7 +30,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     asks = {"etcd_binary"} & set(inspect.signature(metafunc.function).parameters)
     named = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
-    if "etcd_binary" in named or asks or PROCESSES & set(metafunc.fixturenames):
+    if (
+        "etcd_binary" not in metafunc.fixturenames
+        or "etcd_binary" in named
+        or asks
+        or PROCESSES & set(metafunc.fixturenames)
+    ):
         return
     servers = [*binaries(), ("memory", MEMORY)]
     # As a mark, which takes the place of the fixture's own parameters.

@@ -64,6 +64,7 @@ class Watch:
         "_paused",
         "_ready",
         "_reason",
+        "_translations",
         "_waiting",
         "_watches",
     )
@@ -86,6 +87,7 @@ class Watch:
         #: None where nobody waits.
         self._waiting: list[Deferred[WatchBatch]] | None = None
         self._watches = watches
+        self._translations: tuple[Callable[[WatchBatch], WatchBatch], ...] = ()
         self._reason: Failure | None = None
         self._interrupted = False
         #: None where nobody wants to know, as of most watches.
@@ -184,6 +186,16 @@ class Watch:
         """
         return self.end(Failure(WatchStopped("the watch was stopped")))
 
+    # --- for who makes it for others --------------------------------------------------------------------------------
+
+    def translate(self, translation: Callable[[WatchBatch], WatchBatch]) -> None:
+        """
+        Have each batch changed on its way to the consumer, before anything has arrived.
+
+        :param translation: gives the batch to hand on; where there are several, it gets what the one before gives.
+        """
+        self._translations = (*self._translations, translation)
+
     # --- for its feed -----------------------------------------------------------------------------------------------
 
     def begin(self, feed: Feed) -> None:
@@ -209,6 +221,8 @@ class Watch:
         """Something arrived."""
         if self._reason is not None:
             return
+        for translation in self._translations:
+            batch = translation(batch)
         if self._callback is not None and not self._handing_on:
             # Nothing waits before it.
             self._hand_on(self._callback, batch)

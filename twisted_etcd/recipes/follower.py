@@ -92,6 +92,8 @@ class RangeFollower:
         #: Between watches that etcd ended.
         self._between = Backoff(random, longest=_LONGEST_BETWEEN)
         self._current: dict[bytes, KeyValue] = {}
+        #: Whether somebody has :attr:`current` who counts on its staying as it is.
+        self._lent = False
         self._revision = self._cluster_id = 0
         self._loaded: Moment[None] = Moment()
         #: How the next attempt to read it for the first time comes out.
@@ -164,13 +166,18 @@ class RangeFollower:
 
     @property
     def revision(self) -> int:
-        """Etcd's revision that :attr:`current` is of; 0 before it was read."""
+        """:attr:`current` is what was there at this revision of the store; 0 before it was read."""
         return self._revision
 
     @property
     def cluster_id(self) -> int:
         """The cluster that it was last read from; 0 before it was read."""
         return self._cluster_id
+
+    def keep(self) -> Mapping[bytes, KeyValue]:
+        """What is there now, and stays as it is whatever comes."""
+        self._lent = True
+        return MappingProxyType(self._current)
 
     @property
     def ended(self) -> Deferred[None]:
@@ -219,11 +226,11 @@ class RangeFollower:
             revision = await self._read()
             # From what is known on: an etcd that has compacted exactly to the next one may have forgotten what was
             # deleted in it (3.4.23 and 3.5.1 do), and says so of this one.
-            watch = self._client.watch(self._key, start_revision=revision, **self._options)
+            watch = self._watch(revision)
             watch.on_interruption(self._mark)
             try:
                 self._call_out(partial(self._mark, watch.interrupted))
-                await self._follow(watch, revision)
+                await self._follow(watch)
             except (EtcdError, WatchEnded, RequestFailed) as error:
                 await watch.stop()
                 if not self._lasting or self._failed_telling:
@@ -240,6 +247,9 @@ class RangeFollower:
             except Exception:
                 await watch.stop()
                 raise
+
+    def _watch(self, revision: int) -> Watch:
+        return self._client.watch(self._key, start_revision=revision, **self._options)
 
     async def _read(self) -> int:
         if self._loaded.happened:
@@ -259,6 +269,7 @@ class RangeFollower:
             self._backoff.reset()
             self._revision, self._cluster_id = response.header.revision, response.header.cluster_id
             self._replace({kv.key: kv for kv in response.kvs}, response.header.revision)
+            self._call_out(self._reached)
             return response.header.revision
 
     def _could_not_read(self, failure: Failure) -> None:
@@ -268,6 +279,7 @@ class RangeFollower:
 
     def _replace(self, found: dict[bytes, KeyValue], revision: int) -> None:
         before, self._current = self._current, found
+        self._lent = False
         was_stale, self._stale_since = self.stale, None
         if not self._loaded.happened:
             self._loaded_well = True
@@ -294,8 +306,11 @@ class RangeFollower:
             self._stale_since = self._clock.seconds() if stale else None
             self._stale_told.tell(stale)
 
-    async def _follow(self, watch: Watch, revision: int) -> None:
-        """Tell what comes after this revision, until the range has to be read again."""
+    def _reached(self) -> None:
+        """For a subclass: :attr:`revision` may be another one, and what changed with it was told."""
+
+    async def _follow(self, watch: Watch) -> None:
+        """Tell what comes after what is known, until the range has to be read again."""
         while True:
             try:
                 batch = await watch.next()
@@ -304,16 +319,20 @@ class RangeFollower:
                 return
             self._between.reset()
             changes: list[Change] = []
+            if self._lent and batch.events:
+                self._current = dict(self._current)
+                self._lent = False
             for event in batch.events:
-                if event.kv.mod_revision <= revision:
+                if event.kv.mod_revision <= self._revision:
                     continue
                 old = self._current.pop(event.kv.key, None)
                 new = None if event.type is EventType.DELETE else event.kv
                 if new is not None:
                     self._current[new.key] = new
                 changes.append(Change(event.kv.key, old, new, event.kv.mod_revision))
-            self._revision = max(revision, batch.revision)
+            self._revision = max(self._revision, batch.revision)
             self._tell(tuple(changes))
+            self._call_out(self._reached)
 
     def _tell(self, changes: tuple[Change, ...]) -> None:
         if changes:
