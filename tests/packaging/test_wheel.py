@@ -139,11 +139,7 @@ def test_the_wheel_holds_the_package_and_the_plugins_alone(wheel: Path) -> None:
     assert "twisted_etcd/py.typed" in names
     assert sorted(name for name in names if name.startswith("twisted/")) == PLUGINS
     tops = {name.split("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {
-        "twisted",
-        "twisted_etcd",
-        "pytest_twisted_etcd.py",
-    }
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"twisted", "twisted_etcd"}
     assert [name for name in names if "dropin.cache" in name or name.endswith(".pyc")] == []
 
 

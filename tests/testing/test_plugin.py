@@ -72,8 +72,7 @@ TESTS = {
 WITHOUT_A_REACTOR = """
 import sys
 
-def test_nothing_was_imported_before_it_was_asked_for():
-    assert "twisted_etcd" not in sys.modules
+def test_no_reactor_was_installed_before_one_was_asked_for():
     assert "twisted.internet.reactor" not in sys.modules
 
 def test_on_a_clock(clocked_etcd):
@@ -165,7 +164,7 @@ def test_who_names_the_fixtures_as_well_has_them_once(tmp_path: Path, autoload: 
     assert listed.count("\nmemory_etcd --") == 1, listed
 
 
-def test_the_plugin_imports_nothing_before_it_is_asked_for(tmp_path: Path) -> None:
+def test_the_plugin_leaves_the_choice_of_the_reactor(tmp_path: Path) -> None:
     # Without pytest-twisted, which installs a reactor.
     output = in_pytest(tmp_path, WITHOUT_A_REACTOR, "-p", "no:twisted", "-p", "no:pytest_twisted")
     assert "2 passed" in output, output

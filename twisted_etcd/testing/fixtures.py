@@ -1,7 +1,7 @@
 """
 Real etcds, clusters of them and the one in memory as pytest fixtures, for tests under pytest-twisted.
 
-They are those of the plugin ``pytest_twisted_etcd``, which pytest loads by itself where this package is installed. Only
+They are those of :mod:`twisted_etcd.testing.plugin`, which pytest loads by itself where this package is installed. Only
 where it is told not to (``PYTEST_DISABLE_PLUGIN_AUTOLOAD``) it must be told in the ``conftest.py`` at the top of your
 tests::
 
@@ -28,7 +28,7 @@ from twisted.internet.defer import Deferred
 from twisted_etcd.testing.cluster import EtcdCluster
 
 #: Loaded once, whoever names it: its name is that of the entry point, too.
-pytest_plugins = ["pytest_twisted_etcd"]
+pytest_plugins = ["twisted_etcd.testing.plugin"]
 
 #: What ``new_etcd_cluster`` is: takes what :class:`~twisted_etcd.testing.cluster.EtcdCluster` takes but the reactor.
 NewEtcdCluster = Callable[..., Deferred[EtcdCluster]]

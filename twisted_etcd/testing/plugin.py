@@ -1,8 +1,8 @@
 """
 What twisted-etcd gives to pytest: fixtures, which are there wherever the package is installed.
 
-It stands outside of the package, and imports nothing of it before a test asks for a fixture: so it costs nothing where
-none is asked for, and pytest-twisted can install the reactor that is wanted.
+It asks for the reactor, and for pytest-twisted, no earlier than a test asks for a fixture that needs them: it is that
+plugin that installs the reactor that is wanted, and pytest may load it after this one.
 
 ``pip install 'twisted-etcd[testing]'`` brings what the fixtures need, an etcd among it.
 """
@@ -10,19 +10,17 @@ none is asked for, and pytest-twisted can install the reactor that is wanted.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred, gatherResults
 
-if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
-
-    from twisted_etcd.client.client import EtcdClient
-    from twisted_etcd.embedded.process import EmbeddedEtcd
-    from twisted_etcd.testing.cluster import EtcdCluster
-    from twisted_etcd.testing.memory.etcd import MemoryEtcd
-    from twisted_etcd.testing.shared import SharedCluster
-
+from twisted_etcd.client.client import EtcdClient
+from twisted_etcd.embedded.process import EmbeddedEtcd
+from twisted_etcd.testing.cluster import EtcdCluster
+from twisted_etcd.testing.memory.etcd import MemoryEtcd
+from twisted_etcd.testing.servers import new_server
+from twisted_etcd.testing.shared import SharedCluster
 
 # --- one real etcd --------------------------------------------------------------------------------------------------
 
@@ -81,8 +79,6 @@ def new_etcd_server(
 @pytest.fixture
 def etcd_client(etcd_server: EmbeddedEtcd) -> Iterator[EtcdClient]:
     """A client of ``etcd_server``, stopped at the end of the test."""
-    from twisted_etcd.client.client import EtcdClient  # noqa: PLC0415
-
     client = EtcdClient(_reactor(), etcd_server.endpoint)
     client.startService()
     yield client
@@ -107,8 +103,6 @@ def memory_etcd() -> Iterator[MemoryEtcd]:
 
     Clients must be given its ``reactor`` and ``endpoint``; those that its ``client()`` makes are stopped at the end.
     """
-    from twisted_etcd.testing.memory.etcd import MemoryEtcd  # noqa: PLC0415
-
     memory = MemoryEtcd(_reactor())
     yield memory
     for client in memory.clients:
@@ -122,8 +116,6 @@ def clocked_etcd() -> Iterator[MemoryEtcd]:
 
     The clients that its ``client()`` makes are stopped at the end.
     """
-    from twisted_etcd.testing.memory.etcd import MemoryEtcd  # noqa: PLC0415
-
     memory = MemoryEtcd()
     yield memory
     for client in memory.clients:
@@ -147,8 +139,6 @@ def etcd_cluster_options() -> Mapping[str, Any]:
 @pytest.fixture(scope="session")
 def shared_etcd_cluster(etcd_cluster_options: Mapping[str, Any]) -> Iterator[SharedCluster]:
     """What ``etcd_cluster`` takes its cluster from; started once, when the first test asks for it."""
-    from twisted_etcd.testing.shared import SharedCluster  # noqa: PLC0415
-
     shared = SharedCluster(lambda: _new_cluster(etcd_cluster_options))
     try:
         _wait(shared.whole)
@@ -180,8 +170,6 @@ def new_etcd_cluster(
     the keyword arguments of :class:`~twisted_etcd.testing.cluster.EtcdCluster`, and stops the cluster at the end of the
     test.
     """
-    from twisted.internet.defer import gatherResults  # noqa: PLC0415
-
     clusters: list[EtcdCluster] = []
 
     def start(**options: Any) -> Deferred[EtcdCluster]:  # noqa: ANN401 - as EtcdCluster has them
@@ -205,14 +193,10 @@ def _reactor() -> Any:  # noqa: ANN401 - no interface of Twisted's names it whol
 
 
 def _new_server(options: Mapping[str, Any]) -> EmbeddedEtcd:
-    from twisted_etcd.testing.servers import new_server  # noqa: PLC0415
-
     return new_server(_reactor(), **options)
 
 
 def _new_cluster(options: Mapping[str, Any]) -> EtcdCluster:
-    from twisted_etcd.testing.cluster import EtcdCluster  # noqa: PLC0415
-
     return EtcdCluster(_reactor(), **options)
 
 
@@ -223,6 +207,4 @@ def _block_on(deferred: Deferred[Any]) -> Any:  # noqa: ANN401 - what it fires w
 
 
 def _wait(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:  # noqa: ANN401 - what the work gives
-    from twisted.internet.defer import Deferred  # noqa: PLC0415
-
     return _block_on(Deferred.fromCoroutine(work()))
