@@ -38,6 +38,8 @@ async def test_the_key_is_there_while_the_service_answers(town: Town) -> None:
     assert await town.at(shop) is not None
     await listener.close()
     await town.until(shop, WITHHELD)
+    # That is what is wanted; it is so when this fires.
+    assert await soon(shop.withhold())
     assert await town.at(shop) is None
     assert shop.health is not None
     assert "critical" in shop.describe()
