@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import time
+import traceback
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, cast
@@ -70,6 +71,10 @@ def main() -> None:
             notes = "\n".join(getattr(error, "__notes__", ()))
             say(f"different, with --seed {seed}:\n{error}\n{notes}")
             raise SystemExit(1) from None
+        except Exception:
+            # Nobody reads the log.
+            say(traceback.format_exc())
+            raise
         say(f"{steps} steps in {time.monotonic() - began:.0f} s, no difference")
 
     task.react(all_of_it)

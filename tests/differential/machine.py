@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import rule, run_state_machine_as_test
 
 from tests.differential import strategies
-from tests.differential.pair import PROGRESS, Pair, Watching, emptied, memory_like, until_synced
+from tests.differential.both import Run
+from tests.differential.pair import PROGRESS, until_synced
+from tests.differential.queues import Queues
 from tests.differential.strategies import KEYS, LEASES, NO_LEASE, keys, leases, rarely
-from twisted_etcd.errors import EtcdError
+from tests.differential.upsets import Upsets
 from twisted_etcd.schema import auth, rpcs
 from twisted_etcd.schema.common import Message
 from twisted_etcd.schema.kv import CompactionRequest
@@ -26,8 +27,6 @@ from twisted_etcd.schema.lease import (
 )
 from twisted_etcd.schema.watch import WatchCancelRequest, WatchRequest
 
-#: Runs a coroutine to its end, in the reactor.
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
 #: Steps of one run of the machine, which begins with nothing.
 STEPS = 50
 #: Watches of one run on a POST stream of their own.
@@ -35,55 +34,13 @@ MOST_STREAMS = 4
 names = st.sampled_from(("alice", "bob", "root", ""))
 
 
-class Machine(RuleBasedStateMachine):
-    """
-    Does the same to both.
-
-    :cvar steps: how many were done, in all runs.
-    """
-
-    steps = 0
-    run: Run
-    endpoint: str
+class Machine(Queues, Upsets):
+    """Does the same to both, as somebody who may do everything."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._pair, self._shared = self.run(self._begin())
-        self._streams: list[Watching] = []
-        self._now = self._first
         self._live: list[int] = []
         self._next_id = 1000
-
-    async def _begin(self) -> tuple[Pair, Watching]:
-        self._first = await emptied(self.endpoint)
-        pair = Pair(self.endpoint, await memory_like(self.endpoint, self._first))
-        await pair.forget()
-        # A key that came and went.
-        self._first += 2
-        return pair, await pair.websocket()
-
-    def teardown(self) -> None:
-        self.run(self._end())
-
-    async def _end(self) -> None:
-        try:
-            await self._compare()
-        finally:
-            for each in (self._shared, *self._streams):
-                await each.close()
-            await self._pair.stop()
-
-    async def _compare(self) -> None:
-        for each in (self._shared, *self._streams):
-            await each.compare()
-
-    def _ask(self, rpc: rpcs.RPC[Any, Any], request: Message) -> Message | EtcdError:
-        type(self).steps += 1
-        answer: Message | EtcdError = self.run(self._pair.ask(rpc, request))
-        header = getattr(answer, "header", None)
-        if header is not None:
-            self._now = max(self._now, header.revision)
-        return answer
 
     # --- keys -------------------------------------------------------------------------------------------------------
 
@@ -145,14 +102,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(asked=st.lists(st.sampled_from((*LEASES, NO_LEASE)), min_size=1, max_size=3))
     def keep_alive(self, asked: list[int]) -> None:
-        type(self).steps += 1
+        self._did()
         self.run(self._pair.keep_alive([LeaseKeepAliveRequest(ID=each) for each in asked]))
 
     # --- watches ----------------------------------------------------------------------------------------------------
 
     @rule(data=st.data(), own_id=st.booleans(), again=rarely)
     def watch(self, data: st.DataObject, own_id: bool, again: bool) -> None:  # noqa: FBT001
-        type(self).steps += 1
+        self._did()
         watch_id = 0
         if again and self._live:
             watch_id = data.draw(st.sampled_from(self._live))
@@ -167,7 +124,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        type(self).steps += 1
+        self._did()
         self.run(self._compare())
         if self._live:
             chosen = data.draw(st.sampled_from(self._live))
@@ -179,7 +136,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def progress(self) -> None:
-        type(self).steps += 1
+        self._did()
         self.run(until_synced(self.endpoint))
         self.run(self._compare())
         # Newer versions answer for watches alone, and not where one of them waits for what is compacted.
@@ -189,14 +146,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def watch_alone(self, data: st.DataObject) -> None:
-        type(self).steps += 1
+        self._did()
         if len(self._streams) < MOST_STREAMS:
             request = data.draw(strategies.watches(self._now, 0))
             self._streams.append(self.run(self._pair.post_stream(request)))
 
     @rule()
     def compare(self) -> None:
-        type(self).steps += 1
+        self._did()
         self.run(self._compare())
 
     # --- users ------------------------------------------------------------------------------------------------------
@@ -250,7 +207,16 @@ def compare(run: Run, endpoint: str, steps: int, seed: int, *, shrink: bool = Fa
     :return: how many it were.
     :raises AssertionError: where the two answer differently.
     """
-    machine: Any = type("Both", (Machine,), {"run": staticmethod(run), "endpoint": endpoint, "steps": 0})
+    failures: list[Exception] = []
+
+    def noting(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - what the work gives
+        try:
+            return run(work)
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    machine: Any = type("Both", (Machine,), {"run": staticmethod(noting), "endpoint": endpoint, "steps": 0})
     how = settings(
         max_examples=max(1, min(50, steps // STEPS)),
         stateful_step_count=STEPS,
@@ -262,7 +228,11 @@ def compare(run: Run, endpoint: str, steps: int, seed: int, *, shrink: bool = Fa
     )
     number = 0
     while machine.steps < steps:
-        run_state_machine_as_test(hypothesis.seed(seed + number)(machine), settings=how)
+        try:
+            run_state_machine_as_test(hypothesis.seed(seed + number)(machine), settings=how)
+        except hypothesis.errors.Flaky as error:
+            # It does not always come out like this.
+            raise failures[0] from error
         number += 1
     done: int = machine.steps
     return done

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, cast
 
 import msgspec
 import treq
 from twisted.internet import reactor
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.python.failure import Failure
 
 from tests.etcds import http_client
 from tests.gateway.servers import new_gateway
 from tests.wire import Event, soon
 from twisted_etcd.client.bookmarks import orders_progress
-from twisted_etcd.errors import EtcdError
+from twisted_etcd.errors import EtcdError, OutcomeUnknown
 from twisted_etcd.gateway.gateway import Credentials, Gateway
 from twisted_etcd.gateway.stream import Stream
 from twisted_etcd.gateway.websocket import WebSocket
+from twisted_etcd.keys import prefix_end
 from twisted_etcd.schema import rpcs
 from twisted_etcd.schema.auth import (
     AuthRoleDeleteRequest,
@@ -28,7 +29,7 @@ from twisted_etcd.schema.auth import (
     AuthUserListRequest,
 )
 from twisted_etcd.schema.common import Message
-from twisted_etcd.schema.kv import CompactionRequest, DeleteRangeRequest, PutRequest
+from twisted_etcd.schema.kv import CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest
 from twisted_etcd.schema.lease import LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseRevokeRequest
 from twisted_etcd.schema.maintenance import StatusRequest
 from twisted_etcd.schema.rpcs import RPC
@@ -38,7 +39,7 @@ from twisted_etcd.testing.memory.etcd import MemoryEtcd
 #: Seconds after which what does not come is missing: short, since a failure is made many times to find its cause.
 PATIENCE = 3.0
 #: What each cluster has of its own.
-OWN = ("cluster_id", "member_id", "raft_term", "authRevision")
+OWN = ("cluster_id", "member_id", "memberID", "raft_term", "authRevision")
 
 
 class Different(AssertionError):
@@ -143,6 +144,12 @@ class Watching:
                 told = [{each: events.get(each) for each in ids} for events in (first, second)]
                 raise Different(self._asked, (told[0], self.real.ends), told[1])
 
+    async def until_told(self, watch_id: int) -> None:
+        """Until one of the watches was told something, on both; then compare."""
+        for heard in (self.real, self.memory):
+            await heard.until(lambda heard=heard: watch_id in heard.events)  # type: ignore[misc]
+        await self.compare()
+
     async def close(self) -> None:
         await soon(gatherResults([stream.close() for stream in self._streams]))
 
@@ -166,10 +173,42 @@ class Pair:
         :return: what the real one answered.
         :raises Different: where the other one answers something else.
         """
-        real, memory = [await _answer(gateway, rpc, request) for gateway in (self.real, self.memory)]
-        if shape(real) != shape(memory):
-            raise Different(request, shape(real), shape(memory))
-        return real
+        return _same(request, *[await _answer(gateway, rpc, request) for gateway in (self.real, self.memory)])
+
+    async def ask_members(self, request_of: Callable[[int], Message]) -> Message | EtcdError:
+        """Ask both something about the one member that each has, whose id it takes."""
+        requests = [
+            request_of((await gateway.unary(rpcs.STATUS, StatusRequest())).header.member_id)
+            for gateway in (self.real, self.memory)
+        ]
+        answers = [
+            await _answer(gateway, rpcs.ALARM, request)
+            for gateway, request in zip((self.real, self.memory), requests, strict=True)
+        ]
+        return _same(requests[0], *answers)
+
+    async def ask_and_meanwhile(
+        self, rpc: RPC[Any, Any], request: Message, meanwhile: Callable[[], Coroutine[Any, Any, None]]
+    ) -> Message | EtcdError:
+        """
+        Ask both what they answer only after something else was done.
+
+        :param meanwhile: does it to both.
+        """
+        asked = [Deferred.fromCoroutine(_answer(gateway, rpc, request)) for gateway in (self.real, self.memory)]
+        await meanwhile()
+        return _same(request, *[await each for each in asked])
+
+    async def until_at(self, prefix: bytes, count: int) -> None:
+        """Until both have so many keys there."""
+        asking = RangeRequest(key=prefix, range_end=prefix_end(prefix), count_only=True)
+        for gateway in (self.real, self.memory):
+            for _ in range(1000):
+                if (await gateway.unary(rpcs.RANGE, asking)).count == count:
+                    break
+            else:
+                msg = f"there are not {count} keys below {prefix!r}"
+                raise AssertionError(msg)
 
     async def forget(self) -> None:
         """Forget what was before, on both."""
@@ -209,11 +248,22 @@ class Pair:
         await soon(gatherResults([self.real.stop(), self.memory.stop()]))
 
 
+def _same(asked: object, real: Message | EtcdError, memory: Message | EtcdError) -> Message | EtcdError:
+    if shape(real) != shape(memory):
+        raise Different(asked, shape(real), shape(memory))
+    return real
+
+
 async def _answer(gateway: Gateway, rpc: RPC[Any, Any], request: Message) -> Message | EtcdError:
     try:
         answer: Message = await soon(gateway.unary(rpc, request))
     except EtcdError as error:
         return error
+    except OutcomeUnknown as error:
+        # What etcd said, where the client does not take it for a refusal.
+        if not isinstance(error.__cause__, EtcdError):
+            raise
+        return error.__cause__
     return answer
 
 

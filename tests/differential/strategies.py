@@ -47,6 +47,11 @@ def ranges(draw: st.DrawFn, now: int) -> kv.RangeRequest:
     )
 
 
+def everything() -> kv.RangeRequest:
+    """All keys."""
+    return kv.RangeRequest(key=b"\x00", range_end=b"\x00")
+
+
 @st.composite
 def puts(draw: st.DrawFn) -> kv.PutRequest:
     ignore_value, ignore_lease = draw(rarely), draw(rarely)

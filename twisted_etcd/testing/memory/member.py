@@ -207,6 +207,9 @@ class Member:
     def _txn(self, request: kv.TxnRequest) -> kv.TxnResponse:
         if not rpcs.repeatable(rpcs.TXN, request):
             self._check_alarms(rpcs.TXN)
+        if any(operation.request_put is not None for operation in request.success + request.failure):
+            # etcd does not look into transactions in transactions.
+            self._check_alarms(rpcs.PUT)
         return transactions.Transaction(self.store, request, self.leases.exists).run()
 
     def _compact(self, request: kv.CompactionRequest) -> None:
@@ -216,7 +219,7 @@ class Member:
     def _check_alarms(self, rpc: RPC[Any, Any]) -> None:
         if AlarmType.CORRUPT in self.alarms and rpc in _NOT_WHERE_CORRUPT:
             raise refusal(CorruptCluster)
-        if AlarmType.NOSPACE in self.alarms and rpc in {rpcs.PUT, rpcs.TXN, rpcs.LEASE_GRANT}:
+        if AlarmType.NOSPACE in self.alarms and rpc in {rpcs.PUT, rpcs.LEASE_GRANT}:
             raise refusal(NoSpace)
 
     # --- leases -----------------------------------------------------------------------------------------------------
