@@ -14,6 +14,8 @@ from twisted_etcd.schema.common import Message
 
 #: Runs a coroutine to its end, in the reactor.
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
+#: Watches of one run on a POST stream of their own.
+MOST_STREAMS = 4
 
 
 class Both(RuleBasedStateMachine):

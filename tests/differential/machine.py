@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any
 
 import hypothesis
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
 from tests.differential import strategies
-from tests.differential.both import Run
+from tests.differential.both import MOST_STREAMS, Run
+from tests.differential.guarded import Guarded
 from tests.differential.pair import PROGRESS, until_synced
 from tests.differential.queues import Queues
 from tests.differential.strategies import KEYS, LEASES, NO_LEASE, keys, leases, rarely
@@ -29,8 +31,6 @@ from twisted_etcd.schema.watch import WatchCancelRequest, WatchRequest
 
 #: Steps of one run of the machine, which begins with nothing.
 STEPS = 50
-#: Watches of one run on a POST stream of their own.
-MOST_STREAMS = 4
 names = st.sampled_from(("alice", "bob", "root", ""))
 
 
@@ -216,9 +216,13 @@ def compare(run: Run, endpoint: str, steps: int, seed: int, *, shrink: bool = Fa
             failures.append(error)
             raise
 
-    machine: Any = type("Both", (Machine,), {"run": staticmethod(noting), "endpoint": endpoint, "steps": 0})
+    # Two runs of what everybody may do, and one where not everybody may do everything, in turn.
+    machines: list[Any] = [
+        type(kind.__name__, (kind,), {"run": staticmethod(noting), "endpoint": endpoint, "steps": 0})
+        for kind in (Machine, Machine, Guarded)
+    ]
     how = settings(
-        max_examples=max(1, min(50, steps // STEPS)),
+        max_examples=max(1, min(20, steps // STEPS // len(machines))),
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
@@ -227,12 +231,12 @@ def compare(run: Run, endpoint: str, steps: int, seed: int, *, shrink: bool = Fa
         suppress_health_check=list(HealthCheck),
     )
     number = 0
-    while machine.steps < steps:
+    while sum(machine.steps for machine in machines) < steps:
         try:
+            machine = machines[number % len(machines)]
             run_state_machine_as_test(hypothesis.seed(seed + number)(machine), settings=how)
         except hypothesis.errors.Flaky as error:
             # It does not always come out like this.
             raise failures[0] from error
         number += 1
-    done: int = machine.steps
-    return done
+    return sum(machine.steps for machine in machines)

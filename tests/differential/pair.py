@@ -31,15 +31,17 @@ from twisted_etcd.schema.auth import (
 from twisted_etcd.schema.common import Message
 from twisted_etcd.schema.kv import CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest
 from twisted_etcd.schema.lease import LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseRevokeRequest
-from twisted_etcd.schema.maintenance import StatusRequest
+from twisted_etcd.schema.maintenance import AlarmAction, AlarmRequest, StatusRequest, StatusResponse
 from twisted_etcd.schema.rpcs import RPC
 from twisted_etcd.schema.watch import WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest
 from twisted_etcd.testing.memory.etcd import MemoryEtcd
 
 #: Seconds after which what does not come is missing: short, since a failure is made many times to find its cause.
 PATIENCE = 3.0
+#: Likewise for what takes its time anyhow, as leases do.
+LONG_PATIENCE = 20.0
 #: What each cluster has of its own.
-OWN = ("cluster_id", "member_id", "memberID", "raft_term", "authRevision")
+OWN = ("cluster_id", "member_id", "memberID", "raft_term", "authRevision", "token")
 
 
 class Different(AssertionError):
@@ -53,6 +55,8 @@ def shape(answer: object) -> object:
     """What can be compared of an answer: all but what each cluster has of its own."""
     if isinstance(answer, EtcdError):
         return type(answer).__name__, answer.code, answer.message
+    if isinstance(answer, StatusResponse):
+        return answer.errors, answer.isLearner
     return _without_own(msgspec.to_builtins(answer))
 
 
@@ -103,8 +107,8 @@ class Heard:
         """How many events came."""
         return sum(map(len, self.events.values()))
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        await self._event.until(lambda: bool(self.ends) or condition(), PATIENCE)
+    async def until(self, condition: Callable[[], bool], patience: float = PATIENCE) -> None:
+        await self._event.until(lambda: bool(self.ends) or condition(), patience)
 
 
 class Watching:
@@ -147,7 +151,7 @@ class Watching:
     async def until_told(self, watch_id: int) -> None:
         """Until one of the watches was told something, on both; then compare."""
         for heard in (self.real, self.memory):
-            await heard.until(lambda heard=heard: watch_id in heard.events)  # type: ignore[misc]
+            await heard.until(lambda heard=heard: watch_id in heard.events, LONG_PATIENCE)  # type: ignore[misc]
         await self.compare()
 
     async def close(self) -> None:
@@ -268,8 +272,11 @@ async def _answer(gateway: Gateway, rpc: RPC[Any, Any], request: Message) -> Mes
 
 
 async def emptied(endpoint: str) -> int:
-    """Take all keys, leases and users out of a real etcd; its revision then."""
+    """Take all alarms, keys, leases and users out of a real etcd; its revision then."""
     gateway = new_gateway(endpoint)
+    for alarm in (await gateway.unary(rpcs.ALARM, AlarmRequest())).alarms:
+        disarming = AlarmRequest(AlarmAction.DEACTIVATE, alarm.memberID, alarm.alarm)
+        await gateway.unary(rpcs.ALARM, disarming)
     for each in (await gateway.unary(rpcs.LEASE_LEASES, LeaseLeasesRequest())).leases:
         await gateway.unary(rpcs.LEASE_REVOKE, LeaseRevokeRequest(ID=each.ID))
     for name in (await gateway.unary(rpcs.USER_LIST, AuthUserListRequest())).users:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from twisted_etcd.errors import EtcdError, UserEmpty
 from twisted_etcd.keys import prefix_end
 from twisted_etcd.schema import auth, election, kv, lease, lock, rpcs
 from twisted_etcd.schema.auth import PermissionType
 from twisted_etcd.schema.common import Message
 from twisted_etcd.schema.rpcs import RPC
 from twisted_etcd.testing.memory.leases import Leases
+from twisted_etcd.testing.memory.refusals import refusal, untranslated
+from twisted_etcd.testing.memory.store import Store
 from twisted_etcd.testing.memory.users import Users
 
 READ, WRITE = PermissionType.READ, PermissionType.WRITE
@@ -35,13 +38,11 @@ _FOR_ROOT = frozenset(
         rpcs.MEMBER_REMOVE,
         rpcs.MEMBER_UPDATE,
         rpcs.MEMBER_PROMOTE,
-        rpcs.DEFRAGMENT,
-        rpcs.HASH,
-        rpcs.HASH_KV,
-        rpcs.SNAPSHOT,
-        rpcs.MOVE_LEADER,
-        rpcs.DOWNGRADE,
     }
+)
+#: Likewise; etcd refuses these in other words.
+_MAINTENANCE_FOR_ROOT = frozenset(
+    {rpcs.DEFRAGMENT, rpcs.HASH, rpcs.HASH_KV, rpcs.SNAPSHOT, rpcs.MOVE_LEADER, rpcs.DOWNGRADE}
 )
 
 
@@ -51,11 +52,13 @@ class Guard:
 
     :param users: who there is, and what they may do.
     :param leases: whose keys a call can concern.
+    :param store: says whether it is to do as the older versions do.
     """
 
-    def __init__(self, users: Users, leases: Leases) -> None:
+    def __init__(self, users: Users, leases: Leases, store: Store) -> None:
         self._users = users
         self._leases = leases
+        self._store = store
 
     def check(self, rpc: RPC[Any, Any], request: Message, name: str) -> None:
         """
@@ -68,6 +71,11 @@ class Guard:
             return
         if rpc in _FOR_ROOT:
             self._users.check_admin(name)
+        elif rpc in _MAINTENANCE_FOR_ROOT:
+            try:
+                self._users.check_admin(name)
+            except EtcdError as error:
+                raise untranslated(error) from None
         elif isinstance(request, auth.AuthUserGetRequest):
             if not name or name != request.name:
                 self._users.check_admin(name)
@@ -93,8 +101,7 @@ class Guard:
         elif isinstance(request, lease.LeaseRevokeRequest):
             self._check_lease(request.ID, WRITE, name)
         elif isinstance(request, lease.LeaseTimeToLiveRequest):
-            if request.keys:
-                self._check_lease(request.ID, READ, name)
+            self._check_look(request, name)
         else:
             self._check_queue(request, name)
 
@@ -114,6 +121,13 @@ class Guard:
         self._check_lease(request.lease, WRITE, name)
         if request.prev_kv:
             self._users.check(name, READ, request.key)
+
+    def _check_look(self, request: lease.LeaseTimeToLiveRequest, name: str) -> None:
+        if not request.keys:
+            return
+        if not self._store.old and not name:
+            raise refusal(UserEmpty)
+        self._check_lease(request.ID, READ, name)
 
     def _check_lease(self, lease_id: int, kind: PermissionType, name: str) -> None:
         """Whoever can end a lease ends its keys."""

@@ -81,7 +81,7 @@ class Member:
         self._limits = limits
         self._downgrade = Downgrade()
         self._elections = Elections(self.store)
-        self._guard = Guard(self.users, self.leases)
+        self._guard = Guard(self.users, self.leases, self.store)
         self._applied = 4
 
     # --- requests ---------------------------------------------------------------------------------------------------

@@ -33,6 +33,11 @@ def refusal(kind: type[EtcdError]) -> EtcdError:
     return kind(kind.grpc_code, prefix + kind.messages[0])
 
 
+def untranslated(error: EtcdError) -> EtcdError:
+    """The same as etcd's own accounts word it, where the server hands that on as it is."""
+    return type(error)(UnknownError.grpc_code, error.message.replace("etcdserver: ", "auth: ", 1))
+
+
 def unknown(words: str) -> EtcdError:
     """An error for which gRPC has no code."""
     return UnknownError(UnknownError.grpc_code, words)

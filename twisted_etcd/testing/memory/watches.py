@@ -8,12 +8,12 @@ from itertools import groupby
 
 import msgspec
 
-from twisted_etcd.errors import EtcdError
+from twisted_etcd.errors import EtcdError, PermissionDenied
 from twisted_etcd.keys import FIRST_KEY, TO_THE_END
 from twisted_etcd.schema.common import ResponseHeader
 from twisted_etcd.schema.kv import Event, EventType
 from twisted_etcd.schema.watch import FilterType, WatchCreateRequest, WatchRequest, WatchResponse
-from twisted_etcd.testing.memory.refusals import as_reason
+from twisted_etcd.testing.memory.refusals import as_reason, refusal
 from twisted_etcd.testing.memory.sizes import size_of
 from twisted_etcd.testing.memory.store import Store, includes
 
@@ -21,6 +21,8 @@ from twisted_etcd.testing.memory.store import Store, includes
 _REVISIONS_AT_ONCE = 1000
 #: The id of a watch that was refused, and of progress that is about all watches.
 _NONE = -1
+#: What 3.5.1 says whatever the reason is, with the id that was asked for.
+_DENIED = as_reason(refusal(PermissionDenied))
 _FILTERED = {FilterType.NOPUT: EventType.PUT, FilterType.NODELETE: EventType.DELETE}
 
 #: Why keys may not be watched; None where they may.
@@ -126,7 +128,8 @@ class WatchStream:
         request = msgspec.structs.replace(request, key=request.key or FIRST_KEY)
         why = self._why_not(request)
         if why:
-            self._answer(_NONE, created=True, canceled=True, why=why)
+            unnamed = not (self._store.old and why == _DENIED)
+            self._answer(_NONE if unnamed else request.watch_id, created=True, canceled=True, why=why)
             return
         start = request.start_revision or self._store.revision + 1
         watch = _Watch(request, self._new_id(request.watch_id), start)
@@ -151,7 +154,7 @@ class WatchStream:
     def _why_not(self, request: WatchCreateRequest) -> str:
         forbidden = self._permit(request.key, request.range_end)
         if forbidden is not None:
-            return as_reason(forbidden)
+            return _DENIED if self._store.old else as_reason(forbidden)
         if request.range_end not in {b"", TO_THE_END} and request.range_end <= request.key:
             return "mvcc: watcher range is empty"
         if request.watch_id and request.watch_id in self._watches:
