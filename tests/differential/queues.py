@@ -59,21 +59,25 @@ class Queues(Both):
         if not line or line[0].lease == lease or lease == NO_LEASE:
             self._has(self._ask(*self._wanting(name, lease, value)))
 
-    @rule(name=names, value=values)
-    def stand_behind_another(self, name: bytes, value: bytes) -> None:
+    @rule(name=names, value=values, loses_its_key=rarely)
+    def stand_behind_another(self, name: bytes, value: bytes, loses_its_key: bool) -> None:  # noqa: FBT001
         line = self._line(name)
         if len(line) != 1 or not line[0].lease:
             return
         other = next(each for each in LEASES if each != line[0].lease)
         self._ask(rpcs.LEASE_GRANT, LeaseGrantRequest(TTL=600, ID=other))
         rpc, request = self._wanting(name, other, value)
-        answer = self.run(self._pair.ask_and_meanwhile(rpc, request, lambda: self._head_leaves(name, line[0])))
+        leaving = [line[0].key]
+        if loses_its_key:
+            leaving.insert(0, b"%b/%x" % (name, other))
+        answer = self.run(self._pair.ask_and_meanwhile(rpc, request, lambda: self._leave(name, leaving)))
         self._did(answer)
         self._has(answer)
 
-    async def _head_leaves(self, name: bytes, head: KeyValue) -> None:
+    async def _leave(self, name: bytes, keys: list[bytes]) -> None:
         await self._pair.until_at(name + b"/", 2)
-        await self._pair.ask(rpcs.UNLOCK, lock.UnlockRequest(key=head.key))
+        for key in keys:
+            await self._pair.ask(rpcs.UNLOCK, lock.UnlockRequest(key=key))
 
     @rule(name=names, number=st.integers(0, 3))
     def unlock(self, name: bytes, number: int) -> None:

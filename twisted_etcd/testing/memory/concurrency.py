@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from twisted_etcd.errors import EtcdError, NoElectionLeader
+from twisted_etcd.errors import NoElectionLeader
 from twisted_etcd.keys import prefix_end
 from twisted_etcd.schema.election import LeaderKey
 from twisted_etcd.schema.kv import Event, KeyValue
@@ -15,7 +15,6 @@ from twisted_etcd.testing.memory.store import Store
 #: The time to live of the lease that is made for somebody who brings none, in seconds.
 _OWN_LEASE = 60
 #: etcd's words.
-_EXPIRED = "mutex: session is expired"
 _NOT_LEADER = "election: not leader"
 _NO_LEADER_KEY = '"leader" field must be provided'
 
@@ -24,23 +23,27 @@ class Place:
     """
     A place in a line of keys, of which the one that was created first is its head.
 
-    :param done: called once, with None at the head of the line, else with what went wrong.
+    :param done: called once, when there is nobody before it.
     :ivar key: holds the place.
     :ivar revision: the revision at which that was created.
+    :ivar taken_at: the revision that was seen when the place was taken, or found to be had already.
     :ivar lease: what it is held by.
     """
 
-    def __init__(
-        self, store: Store, leases: Leases, name: bytes, lease_id: int, done: Callable[[EtcdError | None], None]
-    ) -> None:
+    def __init__(self, store: Store, leases: Leases, name: bytes, lease_id: int, done: Callable[[], None]) -> None:
         self.name = name
         self._store = store
         self._lease = leases.get(lease_id) if lease_id else leases.grant(_OWN_LEASE, 0)
-        self._done: Callable[[EtcdError | None], None] | None = done
+        self._done: Callable[[], None] | None = done
         self._unlisten: Callable[[], None] | None = None
         self.lease = self._lease.id
         self.key = name + b"/%x" % self.lease
-        self.revision = 0
+        self.revision = self.taken_at = 0
+
+    @property
+    def is_there(self) -> bool:
+        """Whether its key is there: somebody can have deleted it meanwhile."""
+        return self._store.at(self.key, self._store.revision) is not None
 
     def take(self, value: bytes, *, keep_value: bool) -> None:
         """
@@ -49,12 +52,16 @@ class Place:
         :param keep_value: leave the value that a place of the same lease has.
         """
         there = self._store.at(self.key, self._store.revision)
+        self.taken_at = self._store.revision
         if there is None or (not keep_value and there.value != value):
             with self._store.write() as write:
                 written = write.put(self.key, value, self.lease)
-        self.revision = written if there is None else there.create_revision
+        if there is None:
+            self.revision = self.taken_at = written
+        else:
+            self.revision = there.create_revision
         if self._is_head():
-            self._finish(None)
+            self._finish()
         else:
             self._lease.waiting += 1
             self._unlisten = self._store.listen(self._changed)
@@ -74,16 +81,14 @@ class Place:
         return all(kv.create_revision >= self.revision for kv in others)
 
     def _changed(self, _revision: int, _events: Sequence[Event]) -> None:
-        if self._store.at(self.key, self._store.revision) is None:
-            self._finish(unknown(_EXPIRED))
-        elif self._is_head():
-            self._finish(None)
+        if self._is_head():
+            self._finish()
 
-    def _finish(self, error: EtcdError | None) -> None:
+    def _finish(self) -> None:
         self._stop_waiting()
         done, self._done = self._done, None
         if done is not None:
-            done(error)
+            done()
 
     def _stop_waiting(self) -> None:
         if self._unlisten is not None:

@@ -56,7 +56,7 @@ class MemoryEtcd:
     :param progress_interval: as etcd's ``--experimental-watch-progress-notify-interval``, in seconds.
     :param websocket_tokens: take a token that comes with a WebSocket, as 3.5.32 and later do.
     :param old: do as 3.5.1 where 3.5.16 does otherwise: forget the deletions of the very revision that is compacted
-        to, and answer every progress request.
+        to, answer every progress request, and have one word for all that forbids a watch.
     :param first_revision: the revision that it begins with.
     :ivar reactor: what its clients must be given.
     :ivar endpoint: what they must be told.

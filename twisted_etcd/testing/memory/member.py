@@ -24,7 +24,7 @@ from twisted_etcd.testing.memory.guard import Guard
 from twisted_etcd.testing.memory.leases import SHORTEST, Leases
 from twisted_etcd.testing.memory.membership import CLUSTER_VERSION, VERSION, Alarms, Downgrade, Membership
 from twisted_etcd.testing.memory.ranges import check_range, read_range
-from twisted_etcd.testing.memory.refusals import refusal
+from twisted_etcd.testing.memory.refusals import refusal, unknown
 from twisted_etcd.testing.memory.sizes import size_of
 from twisted_etcd.testing.memory.store import Store
 from twisted_etcd.testing.memory.users import TOKEN_TTL, Users
@@ -38,6 +38,9 @@ _PROPOSED = frozenset({rpcs.PUT, rpcs.DELETE_RANGE, rpcs.TXN, rpcs.LEASE_GRANT})
 _NOT_WHERE_CORRUPT = frozenset(
     {rpcs.PUT, rpcs.DELETE_RANGE, rpcs.TXN, rpcs.COMPACT, rpcs.LEASE_GRANT, rpcs.LEASE_REVOKE}
 )
+
+#: etcd's words.
+_EXPIRED = "mutex: session is expired"
 
 #: Takes the answer to one request.
 Reply = Callable[["Message | EtcdError"], None]
@@ -346,8 +349,9 @@ class Member:
     # --- locks and elections ----------------------------------------------------------------------------------------
 
     def _lock(self, request: lock.LockRequest, reply: Reply) -> Callable[[], None]:
-        def done(error: EtcdError | None) -> None:
-            reply(error or self._complete(rpcs.LOCK, lock.LockResponse(key=place.key)))
+        def done() -> None:
+            held = self._complete(rpcs.LOCK, lock.LockResponse(key=place.key))
+            reply(held if place.is_there else unknown(_EXPIRED))
 
         place = Place(self.store, self.leases, request.name, request.lease, done)
         place.take(b"", keep_value=True)
@@ -359,9 +363,11 @@ class Member:
             write.delete(request.key)
 
     def _campaign(self, request: elections.CampaignRequest, reply: Reply) -> Callable[[], None]:
-        def done(error: EtcdError | None) -> None:
+        def done() -> None:
+            # etcd does not look whether the key is still there, as it does for locks, nor where the store is now.
             leader = elections.LeaderKey(name=request.name, key=place.key, rev=place.revision, lease=place.lease)
-            reply(error or self._complete(rpcs.CAMPAIGN, elections.CampaignResponse(leader=leader)))
+            header = self.header(place.taken_at)
+            reply(elections.CampaignResponse(header=header, leader=leader))
 
         place = Place(self.store, self.leases, request.name, request.lease, done)
         place.take(request.value, keep_value=False)
