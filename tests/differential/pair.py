@@ -112,17 +112,21 @@ class Heard:
 
 
 class Watching:
-    """The same watches on both."""
+    """
+    The same watches on both.
+
+    :ivar asked: what was asked for.
+    """
 
     def __init__(self, real: Heard, memory: Heard, streams: Sequence[Stream]) -> None:
         self.real = real
         self.memory = memory
         self._streams = streams
-        self._asked: list[object] = []
+        self.asked: list[object] = []
 
     async def ask(self, request: WatchRequest, answers: int = 1) -> None:
         """Send it to both, and wait for so many answers that are no events."""
-        self._asked.append(request)
+        self.asked.append(request)
         expected = len(self.memory.controls) + answers
         for stream in self._streams:
             assert isinstance(stream, WebSocket)
@@ -135,7 +139,7 @@ class Watching:
                 await heard.until(lambda heard=heard: len(heard.controls) >= expected)  # type: ignore[misc]
         finally:
             if self.real.controls != self.memory.controls:
-                raise Different(self._asked, self.real.controls, self.memory.controls)
+                raise Different(self.asked, self.real.controls, self.memory.controls)
 
     async def compare(self) -> None:
         """Wait until both have told the same events."""
@@ -146,7 +150,7 @@ class Watching:
                 first, second = self.real.events, self.memory.events
                 ids = [each for each in first.keys() | second.keys() if first.get(each) != second.get(each)]
                 told = [{each: events.get(each) for each in ids} for events in (first, second)]
-                raise Different(self._asked, (told[0], self.real.ends), told[1])
+                raise Different(self.asked, (told[0], self.real.ends), told[1])
 
     async def until_told(self, watch_id: int) -> None:
         """Until one of the watches was told something, on both; then compare."""
@@ -245,6 +249,7 @@ class Pair:
             for gateway, each in zip((self.real, self.memory), heard, strict=True)
         ]
         watching = Watching(*heard, streams)
+        watching.asked.append(request)
         await watching.answered(1)
         return watching
 

@@ -44,6 +44,8 @@ _FOR_ROOT = frozenset(
 _MAINTENANCE_FOR_ROOT = frozenset(
     {rpcs.DEFRAGMENT, rpcs.HASH, rpcs.HASH_KV, rpcs.SNAPSHOT, rpcs.MOVE_LEADER, rpcs.DOWNGRADE}
 )
+#: What anybody may do: etcd does not even look at a token that comes with it.
+_FOR_ALL = frozenset({rpcs.AUTHENTICATE, rpcs.LEASE_LEASES, rpcs.LEASE_KEEP_ALIVE, rpcs.MEMBER_LIST, rpcs.STATUS})
 
 
 class Guard:
@@ -60,15 +62,18 @@ class Guard:
         self._leases = leases
         self._store = store
 
-    def check(self, rpc: RPC[Any, Any], request: Message, name: str) -> None:
+    def check(self, rpc: RPC[Any, Any], request: Message, token: str) -> None:
         """
         See whether somebody may ask for this.
 
-        :param name: whose token came with it; empty where none came.
+        :param token: what came with it; empty where none came.
         :raises EtcdError: where not.
         """
-        if not self._users.enabled:
+        if not self._users.enabled or rpc in _FOR_ALL:
             return
+        if isinstance(request, lease.LeaseTimeToLiveRequest) and not request.keys:
+            return
+        name = self._users.user_of(token)
         if rpc in _FOR_ROOT:
             self._users.check_admin(name)
         elif rpc in _MAINTENANCE_FOR_ROOT:
@@ -101,7 +106,9 @@ class Guard:
         elif isinstance(request, lease.LeaseRevokeRequest):
             self._check_lease(request.ID, WRITE, name)
         elif isinstance(request, lease.LeaseTimeToLiveRequest):
-            self._check_look(request, name)
+            if not self._store.old and not name:
+                raise refusal(UserEmpty)
+            self._check_lease(request.ID, READ, name)
         else:
             self._check_queue(request, name)
 
@@ -121,13 +128,6 @@ class Guard:
         self._check_lease(request.lease, WRITE, name)
         if request.prev_kv:
             self._users.check(name, READ, request.key)
-
-    def _check_look(self, request: lease.LeaseTimeToLiveRequest, name: str) -> None:
-        if not request.keys:
-            return
-        if not self._store.old and not name:
-            raise refusal(UserEmpty)
-        self._check_lease(request.ID, READ, name)
 
     def _check_lease(self, lease_id: int, kind: PermissionType, name: str) -> None:
         """Whoever can end a lease ends its keys."""

@@ -8,6 +8,7 @@ from twisted_etcd.errors import (
     AuthenticationFailed,
     AuthNotEnabled,
     EtcdError,
+    InvalidAuthManagement,
     InvalidAuthToken,
     PermissionDenied,
     PermissionNotGiven,
@@ -24,7 +25,7 @@ from twisted_etcd.errors import (
 )
 from twisted_etcd.keys import TO_THE_END
 from twisted_etcd.schema.auth import Permission, PermissionType
-from twisted_etcd.testing.memory.refusals import refusal, unknown
+from twisted_etcd.testing.memory.refusals import refusal
 
 ROOT = "root"
 #: Seconds for which a token lives that nobody uses.
@@ -50,15 +51,27 @@ class Role:
     """
     A role.
 
-    :ivar permissions: what it allows, by key and range end.
+    :ivar permissions: what it allows, in the order of their keys.
     """
 
     def __init__(self) -> None:
-        self.permissions: dict[tuple[bytes, bytes], PermissionType] = {}
+        self.permissions: list[Permission] = []
 
-    def listed(self) -> tuple[Permission, ...]:
-        """Its permissions in the order of their keys."""
-        return tuple(Permission(kind, *span) for span, kind in sorted(self.permissions.items()))
+    def grant(self, permission: Permission) -> None:
+        """Allow something: etcd looks no further than at the first permission of that key for one to be replaced."""
+        first = next((each for each in self.permissions if each.key >= permission.key), None)
+        if first is not None and _keys(first) == _keys(permission):
+            self.permissions[self.permissions.index(first)] = permission
+        else:
+            self.permissions.append(permission)
+            self.permissions.sort(key=lambda each: each.key)
+
+    def revoke(self, key: bytes, range_end: bytes) -> bool:
+        """Allow what was allowed for just these keys no longer; whether anything was."""
+        left = [each for each in self.permissions if _keys(each) != (key, range_end)]
+        found = len(left) < len(self.permissions)
+        self.permissions = left
+        return found
 
 
 class Users:
@@ -182,11 +195,11 @@ class Users:
 
     def _spans(self, user: User, kind: PermissionType) -> list[_Span]:
         return [
-            _span(*span)
+            _span(*_keys(permission))
             for role in user.roles
             if role in self._roles
-            for span, allowed in self._roles[role].permissions.items()
-            if allowed in {kind, PermissionType.READWRITE}
+            for permission in self._roles[role].permissions
+            if permission.permType in {kind, PermissionType.READWRITE}
         ]
 
     def has_role(self, name: str, role: str) -> bool:
@@ -230,7 +243,7 @@ class Users:
         :raises EtcdError: where it cannot be.
         """
         if self.enabled and name == ROOT:
-            raise _invalid_management()
+            raise refusal(InvalidAuthManagement)
         self.user(name)
         del self._users[name]
         self.forget_tokens(name)
@@ -266,7 +279,7 @@ class Users:
         :raises EtcdError: where it cannot be.
         """
         if self.enabled and name == role == ROOT:
-            raise _invalid_management()
+            raise refusal(InvalidAuthManagement)
         user = self.user(name)
         if role not in user.roles:
             raise refusal(RoleNotGranted)
@@ -308,7 +321,7 @@ class Users:
 
         :raises RoleNotFound: where there is none of that name.
         """
-        return self.role(name).listed()
+        return tuple(self.role(name).permissions)
 
     def delete_role(self, name: str) -> None:
         """
@@ -317,7 +330,7 @@ class Users:
         :raises EtcdError: where it cannot be.
         """
         if self.enabled and name == ROOT:
-            raise _invalid_management()
+            raise refusal(InvalidAuthManagement)
         self.role(name)
         del self._roles[name]
         for user in self._users.values():
@@ -333,7 +346,7 @@ class Users:
         """
         if permission is None:
             raise refusal(PermissionNotGiven)
-        self.role(name).permissions[permission.key, permission.range_end] = permission.permType
+        self.role(name).grant(permission)
         self.revision += 1
 
     def revoke_permission(self, name: str, key: bytes, range_end: bytes) -> None:
@@ -342,15 +355,13 @@ class Users:
 
         :raises EtcdError: where it has none for just these keys.
         """
-        role = self.role(name)
-        if (key, range_end) not in role.permissions:
+        if not self.role(name).revoke(key, range_end):
             raise refusal(PermissionNotGranted)
-        del role.permissions[key, range_end]
         self.revision += 1
 
 
-def _invalid_management() -> EtcdError:
-    return unknown("auth: invalid auth management")
+def _keys(permission: Permission) -> tuple[bytes, bytes]:
+    return permission.key, permission.range_end
 
 
 def _span(key: bytes, range_end: bytes) -> _Span:

@@ -152,7 +152,8 @@ class WatchStream:
             self._deliver(watch, events, self._store.revision)
 
     def _why_not(self, request: WatchCreateRequest) -> str:
-        forbidden = self._permit(request.key, request.range_end)
+        # As etcd does: of a watch up to the end of all keys it looks at the first key alone.
+        forbidden = self._permit(request.key, b"" if request.range_end == TO_THE_END else request.range_end)
         if forbidden is not None:
             return _DENIED if self._store.old else as_reason(forbidden)
         if request.range_end not in {b"", TO_THE_END} and request.range_end <= request.key:
