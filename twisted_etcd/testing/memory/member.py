@@ -207,10 +207,11 @@ class Member:
             return transactions.delete(write, request)
 
     def _txn(self, request: kv.TxnRequest) -> kv.TxnResponse:
-        if not rpcs.repeatable(rpcs.TXN, request):
+        # etcd does not look into transactions in transactions.
+        operations = request.success + request.failure
+        if any(operation.request_range is None for operation in operations):
             self._check_alarms(rpcs.TXN)
-        if any(operation.request_put is not None for operation in request.success + request.failure):
-            # etcd does not look into transactions in transactions.
+        if any(operation.request_put is not None for operation in operations):
             self._check_alarms(rpcs.PUT)
         return transactions.Transaction(self.store, request, self.leases.exists).run()
 
