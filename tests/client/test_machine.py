@@ -411,3 +411,14 @@ def test_whatever_happens_all_comes_in_order_once_and_whole_or_the_reason_is_tru
     resync: bool,  # noqa: FBT001 - hypothesis names it
 ) -> None:
     play(Run(start_revision=start_revision, resync=resync, filters=filters), script)
+
+
+def test_what_is_wanted_from_a_revision_on_is_not_told_of_one_before_where_etcd_was_set_back() -> None:
+    machine = WatchMachine(WatchCreateRequest(key=RANGE[0], range_end=RANGE[1], start_revision=9), resync=True)
+    assert machine.begin() == (Read(8, keys_only=True),)
+    compacted = Compacted(Compacted.grpc_code, Compacted.messages[0], 15)
+    assert machine.unreadable(compacted) == (Read(9, keys_only=True),)
+    assert machine.unreadable(compacted) == (Read(0, keys_only=False),)
+    # Between the two it was restored from a backup.
+    assert machine.read([KeyValue(key=INSIDE[0], mod_revision=4)], 5, 1) == (Carry(),)
+    assert machine.request(1).start_revision == 9

@@ -262,6 +262,9 @@ class WatchMachine:
                 self._position.reread(revision)
             return (Carry(),)
         self._rereads = False
+        if revision < self._position.next_revision - 1:
+            # etcd was set back to before what is wanted, which is yet to come.
+            return (Carry(),)
         events = [] if self._hides_puts else [Event(kv=kv) for kv in present if self._is_news(kv)]
         events += [
             Event(type=EventType.DELETE, kv=KeyValue(key=key, mod_revision=revision))
