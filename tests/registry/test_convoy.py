@@ -141,14 +141,19 @@ def test_what_concerns_all_is_told_to_all(travel: Travel, error: Exception) -> N
 
 def test_a_lease_that_is_gone_concerns_those_alone_that_have_it(travel: Travel) -> None:
     travel.fill()
-    puts = [*travel.puts(1, lease=1), *travel.puts(2, lease=2)]
+    alive, gone = travel.puts(1, 3, 5, lease=1), travel.puts(2, 4, lease=2)
+    alive += travel.puts(6, lease=1)
     done(travel.take(), 1)
     done(travel.take(), 2)
     travel.take().fails(NO_LEASE)
+    # By leases, in two transactions, however many there are of each.
+    assert len(travel.etcd.asked) == 2
     done(travel.take(), 3)
     travel.take().fails(NO_LEASE)
-    assert result_of(puts[0]).revision == 3
-    failure_of(puts[1], LeaseNotFound)
+    assert [result_of(put).revision for put in alive] == [3] * 4
+    for put in gone:
+        failure_of(put, LeaseNotFound)
+    assert travel.etcd.asked == []
 
 
 def test_an_answer_that_is_not_its_own_is_an_unknown_outcome(travel: Travel) -> None:

@@ -65,16 +65,16 @@ class Convoy:
     No timer holds anything back.
 
     Operations on one key are done in the order in which they were asked for. Where etcd refuses a transaction because
-    of one of its operations, nothing of it was done; it is halved, and the halves are sent, until each operation has an
-    answer of its own.
+    of one of its operations, nothing of it was done; it is divided, and the parts are sent, until each operation has an
+    answer of its own: by leases where one of these is gone, else into halves.
     """
 
     def __init__(self, client: EtcdClient) -> None:
         self._client = client
         self._waiting: deque[_Member] = deque()
-        #: Halves of what was refused, to be sent before all else.
-        self._halves: deque[list[_Member]] = deque()
-        #: The keys of what was sent and has no answer yet, halves among it.
+        #: Parts of what was refused, to be sent before all else.
+        self._parts: deque[list[_Member]] = deque()
+        #: The keys of what was sent and has no answer yet, parts among it.
         self._busy: set[str] = set()
         self._under_way: dict[Deferred[TxnResponse], list[_Member]] = {}
         #: Whether answers are being handed on: what they lead to travels together.
@@ -108,7 +108,7 @@ class Convoy:
 
     def _send(self) -> None:
         while len(self._under_way) < LANES and not self._stopped and not self._held_back:
-            members = self._halves.popleft() if self._halves else self._next()
+            members = self._parts.popleft() if self._parts else self._next()
             if not members:
                 break
             self._go(members)
@@ -160,9 +160,9 @@ class Convoy:
             error = _stopped()
         if not isinstance(error, Exception):
             failure.raiseException()
-        if isinstance(error, EtcdError) and _is_of_one(error, members):
-            half = (len(members) + 1) // 2
-            self._halves.extend((members[:half], members[half:]))
+        parts = _parts(error, members) if isinstance(error, EtcdError) else []
+        if len(parts) > 1:
+            self._parts.extend(parts)
             self._send()
         else:
             self._fail(members, error)
@@ -191,17 +191,23 @@ class Convoy:
         self._stopped = True
         for sending in tuple(self._under_way):
             sending.cancel()
-        left = [member for members in self._halves for member in members] + list(self._waiting)
-        self._halves.clear()
+        left = [member for members in self._parts for member in members] + list(self._waiting)
+        self._parts.clear()
         self._waiting.clear()
         self._fail(left, _stopped())
 
 
-def _is_of_one(error: EtcdError, members: Sequence[_Member]) -> bool:
-    """Whether the refusal can be about one of them, and the others be done without it."""
+def _parts(error: EtcdError, members: Sequence[_Member]) -> list[list[_Member]]:
+    """Those that can be done, or refused, without each other; one part where the refusal is about all of them."""
+    if isinstance(error, LeaseNotFound):
+        by_lease: dict[int, list[_Member]] = {}
+        for member in members:
+            by_lease.setdefault(member.lease, []).append(member)
+        return list(by_lease.values())
     if len(members) == 1 or isinstance(error, _ABOUT_ALL):
-        return False
-    return not isinstance(error, LeaseNotFound) or len({member.lease for member in members}) > 1
+        return [list(members)]
+    half = (len(members) + 1) // 2
+    return [list(members[:half]), list(members[half:])]
 
 
 def _again(error: Exception) -> Exception:
