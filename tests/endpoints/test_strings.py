@@ -147,6 +147,7 @@ def test_an_endpoint_with_tls_goes_in_it(tmp_path: Path, quoted: bool) -> None: 
         ("etcd:name=a:", "what listens is missing; write etcd:name=SERVICE:tcp:8080"),
         ("etcd:tcp:8080", "name= is missing; write etcd:name=SERVICE:tcp:8080"),
         ("etcd:shop:tcp:8080", "name= is missing; write etcd:name=SERVICE:tcp:8080"),
+        ("etcd:nam=shop:tcp:8080", "name= is missing, and nam= is not it; write etcd:name=SERVICE:tcp:8080"),
         ("etcd:", "name= is missing"),
         ("etcd", "name= is missing"),
         ("etcd:name=a/b:tcp:80", "name: service name 'a/b' cannot be used"),
@@ -173,7 +174,7 @@ def test_an_endpoint_with_tls_goes_in_it(tmp_path: Path, quoted: bool) -> None: 
         ("etcd:name=a:address=a b:tcp:80", "address: service address 'a b:1' has a character"),
         ("etcd:name=a:endpoints=ftp\\://x:tcp:80", "endpoints: endpoint 'ftp://x' has the scheme 'ftp'"),
         ("etcd:name=a:endpoints=http\\://me\\:secret@x:tcp:80", "endpoints: the endpoint of host 'x' has a user in it"),
-        ("etcd:name=a:prefix=/:tcp:80", "prefix: '/' is no prefix such as /services"),
+        ("etcd:name=a:prefix=/:tcp:80", "prefix: expected a prefix such as /config, got '/'"),
         ("etcd:name=a:config=/nowhere.yaml:tcp:80", "config: /nowhere.yaml: cannot be read: No such file"),
         # Unknown ones, and those that the endpoint in it refuses.
         ("etcd:name=a:tag=b:tcp:80", "tag=: unknown parameter; did you mean 'tags'?; or tcp refuses it: "),

@@ -110,7 +110,8 @@ class Strings:
         address = arguments.parsed("address", _address, None)
         drain = arguments.seconds("drain", 0.0)
         if not name:
-            refuse("name= is missing; write etcd:name=SERVICE:tcp:8080")
+            beside = "".join(f", and {other}= is not it" for other in arguments.rest())
+            refuse(f"name= is missing{beside}; write etcd:name=SERVICE:tcp:8080")
         endpoint = _nested(reactor, [] if quoted else args, quoted, arguments)
         try:
             return EtcdServerEndpoint(

@@ -17,7 +17,7 @@ from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.gateway.endpoints import parse_endpoints
 from twisted_etcd.gateway.tls import TLSSettings, TLSTrust
 from twisted_etcd.settings.document import Mistakes, read_document
-from twisted_etcd.settings.etcd import AuthSettings, EtcdSettings, etcd_settings
+from twisted_etcd.settings.etcd import AuthSettings, EtcdSettings, checked_prefix, etcd_settings
 from twisted_etcd.settings.section import Section
 
 
@@ -34,7 +34,7 @@ def whereabouts(arguments: Arguments, environ: Mapping[str, str]) -> EtcdSetting
         settings = _elsewhere(settings, "endpoints", endpoints)
     elif file is None and environ.get("ETCDCTL_ENDPOINTS"):
         settings = _elsewhere(settings, "ETCDCTL_ENDPOINTS", environ["ETCDCTL_ENDPOINTS"])
-    prefix = arguments.parsed("prefix", _prefix, settings.service_prefix)
+    prefix = arguments.parsed("prefix", checked_prefix, settings.service_prefix)
     return msgspec.structs.replace(settings, service_prefix=prefix)
 
 
@@ -45,14 +45,6 @@ def _elsewhere(settings: EtcdSettings, what: str, endpoints: str) -> EtcdSetting
     except InvalidSettings as error:
         refuse(f"{what}: {error}", error)
     return msgspec.structs.replace(settings, endpoints=found)
-
-
-def _prefix(text: str) -> str:
-    prefix = text.rstrip("/")
-    if not prefix:
-        msg = f"{text!r} is no prefix such as /services"
-        raise InvalidSettings(msg)
-    return prefix
 
 
 def _of_file(file: str, environ: Mapping[str, str]) -> EtcdSettings:

@@ -79,8 +79,8 @@ def etcd_settings(section: Section, directory: Path) -> EtcdSettings:
         heartbeat_check_interval=time_of(section, "heartbeat_check_interval_ms", default.heartbeat_check_interval),
         auth=_auth(section.section("auth", secret=True), directory),
         tls=_tls(section, section.section("tls"), directory),
-        config_prefix=section.parsed("config_prefix", _prefix, default.config_prefix),
-        service_prefix=section.parsed("service_prefix", _prefix, default.service_prefix),
+        config_prefix=section.parsed("config_prefix", checked_prefix, default.config_prefix),
+        service_prefix=section.parsed("service_prefix", checked_prefix, default.service_prefix),
         protection=_protection(section),
     )
     section.end()
@@ -195,7 +195,12 @@ def _tls(etcd: Section, section: Section, directory: Path) -> TLSSettings:
     return settings
 
 
-def _prefix(text: str) -> str:
+def checked_prefix(text: str) -> str:
+    """
+    A prefix of keys as it is written, without a slash at its end.
+
+    :raises InvalidSettings: where there is nothing else.
+    """
     prefix = text.rstrip("/")
     if not prefix:
         msg = f"expected a prefix such as /config, got {text!r}"
