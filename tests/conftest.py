@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -47,6 +48,33 @@ def pytest_runtest_logfinish() -> None:
     if next(_finished) % 100 == 0:
         gc.collect()
         gc.freeze()
+
+
+#: What no etcd in memory has: processes to stop, sockets to put a proxy before, a version.
+PROCESSES = frozenset({"proxy", "fresh_etcd", "etcd_cluster", "new_etcd_cluster"})
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Contract suites run against the etcd in memory too, but for what is about processes and sockets."""
+    name = metafunc.module.__name__.rpartition(".")[2]
+    if not name.startswith("test_contract_") and not getattr(metafunc.module, "IN_MEMORY_TOO", False):
+        return
+    asks = {"etcd_binary"} & set(inspect.signature(metafunc.function).parameters)
+    named = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if (
+        "etcd_binary" not in metafunc.fixturenames
+        or "etcd_binary" in named
+        or asks
+        or PROCESSES & set(metafunc.fixturenames)
+    ):
+        return
+    servers = [*binaries(), ("memory", MEMORY)]
+    # As a mark, which takes the place of the fixture's own parameters.
+    everywhere = pytest.mark.parametrize(
+        "etcd_binary", [path for _, path in servers], ids=[name for name, _ in servers], indirect=True
+    )
+    metafunc.definition.add_marker(everywhere)
 
 
 @pytest.fixture(scope="session", params=[path for _, path in binaries()], ids=[label for label, _ in binaries()])

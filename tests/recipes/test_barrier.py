@@ -25,6 +25,9 @@ from twisted_etcd.recipes.barrier import Barrier, DoubleBarrier
 from twisted_etcd.recipes.session import Session
 from twisted_etcd.testing.proxy import FaultProxy
 
+IN_MEMORY_TOO = True
+
+
 # --- one that is lifted ----------------------------------------------------------------------------------------------
 
 

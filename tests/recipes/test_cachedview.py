@@ -31,6 +31,7 @@ from twisted_etcd.schema.kv import RangeResponse
 from twisted_etcd.testing.cluster import EtcdCluster
 from twisted_etcd.testing.proxy import FaultProxy
 
+IN_MEMORY_TOO = True
 CLOCK = cast("Any", reactor)
 COMPACTED = Compacted(11, "mvcc: required revision has been compacted", 20)
 

@@ -20,6 +20,7 @@ from twisted_etcd.recipes.counter import Counter
 from twisted_etcd.schema.kv import ResponseOp, TxnResponse
 from twisted_etcd.testing.proxy import FaultProxy
 
+IN_MEMORY_TOO = True
 CLOCK = cast("Any", reactor)
 
 

@@ -26,6 +26,8 @@ from twisted_etcd.recipes.election import Election
 from twisted_etcd.recipes.session import Session
 from twisted_etcd.testing.proxy import FaultProxy
 
+IN_MEMORY_TOO = True
+
 
 @ensureDeferred
 async def test_the_first_leads_with_the_key_that_go_writes_and_the_next_one_follows(

@@ -17,6 +17,8 @@ from twisted_etcd.errors import AlreadyHeld, InvalidSettings, LeaseLost, NotHeld
 from twisted_etcd.recipes.lock import Lock, RWLock
 from twisted_etcd.recipes.session import Session
 
+IN_MEMORY_TOO = True
+
 
 @ensureDeferred
 async def test_a_lock_is_the_key_that_go_writes(client: EtcdClient, prefix: str) -> None:

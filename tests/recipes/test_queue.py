@@ -19,6 +19,8 @@ from twisted_etcd.errors import InvalidSettings, OutcomeUnknown, RecipeError, Se
 from twisted_etcd.recipes.queue import PriorityQueue, Queue
 from twisted_etcd.testing.proxy import FaultProxy
 
+IN_MEMORY_TOO = True
+
 
 @ensureDeferred
 async def test_what_is_put_in_first_is_taken_first(client: EtcdClient, prefix: str) -> None:

@@ -18,6 +18,8 @@ from twisted_etcd.recipes.lock import Lock, RWLock
 from twisted_etcd.recipes.session import Session
 from twisted_etcd.testing.proxy import FaultProxy
 
+IN_MEMORY_TOO = True
+
 
 @ensureDeferred
 async def test_a_session_is_one_lease_for_all_that_is_held_by_it(client: EtcdClient, prefix: str) -> None:

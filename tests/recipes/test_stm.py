@@ -31,6 +31,7 @@ from twisted_etcd.recipes.stm import Committed, Transaction, stm
 from twisted_etcd.schema.kv import CompareResult, CompareTarget, ResponseOp, TxnResponse
 from twisted_etcd.testing.proxy import FaultProxy
 
+IN_MEMORY_TOO = True
 CLOCK = cast("Any", reactor)
 STRICT = [Isolation.SERIALIZABLE_SNAPSHOT, Isolation.SERIALIZABLE]
 

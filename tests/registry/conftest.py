@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from tests.client.conftest import client, make_client, proxy
+from tests.client.conftest import client, make_client, proxy, reactor_of
 from tests.wire import Event, soon
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.embedded.process import EmbeddedEtcd
@@ -19,7 +18,7 @@ from twisted_etcd.registry.registration import Registration
 from twisted_etcd.registry.registry import Registry
 from twisted_etcd.schema.kv import KeyValue
 
-__all__ = ["client", "make_client", "proxy"]
+__all__ = ["client", "make_client", "proxy", "reactor_of"]
 
 
 class Town:
@@ -29,9 +28,16 @@ class Town:
     :ivar told: each registration's states, in the order in which they were told.
     """
 
-    def __init__(self, endpoint: str, prefix: str, client: dict[str, Any], registry: dict[str, Any]) -> None:
-        self.client = EtcdClient(cast("Any", reactor), endpoint, **client)
-        self.registry = Registry(self.client, cast("Any", reactor), prefix + "services", **registry)
+    def __init__(
+        self,
+        used: Any,  # noqa: ANN401 - no interface of Twisted's names a reactor whole
+        endpoint: str,
+        prefix: str,
+        client: dict[str, Any],
+        registry: dict[str, Any],
+    ) -> None:
+        self.client = EtcdClient(used, endpoint, **client)
+        self.registry = Registry(self.client, used, prefix + "services", **registry)
         self.told: list[tuple[str, RegistrationState]] = []
         self._event = Event()
 
@@ -87,6 +93,7 @@ class MakeTown(Protocol):
 @pytest.fixture
 def make_town(etcd_server: EmbeddedEtcd, prefix: str) -> Iterator[MakeTown]:
     towns: list[Town] = []
+    used = reactor_of(etcd_server)
 
     def make(
         endpoint: str | None = None,
@@ -94,7 +101,7 @@ def make_town(etcd_server: EmbeddedEtcd, prefix: str) -> Iterator[MakeTown]:
         client: dict[str, Any] | None = None,
         **registry: Any,  # noqa: ANN401 - as Registry has them
     ) -> Town:
-        towns.append(Town(endpoint or etcd_server.endpoint, prefix, client or {}, registry))
+        towns.append(Town(used, endpoint or etcd_server.endpoint, prefix, client or {}, registry))
         return towns[-1]
 
     yield make
