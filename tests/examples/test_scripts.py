@@ -76,6 +76,14 @@ answers come from apple and pear
 apple is killed, and answers come from pear
 pear has left: service 'example-web': no instance is registered
 """
+TRANSFERS = """\
+opened: anna 100, bert 100, chris 100
+30 transfers, all at once, of which some ran again: True
+closed: anna 100, bert 102, chris 98
+whenever somebody looked, there was in all: 300
+refused: anna has 100 and cannot give 1000
+the copy is the same: True
+"""
 LEADER = """\
 anna leads
 anna leads no longer: the client was stopped
@@ -94,6 +102,7 @@ SCRIPTS = [
     "blocking_program",
     "call_by_name",
     "leader",
+    "transfers",
 ]
 
 
@@ -126,6 +135,7 @@ async def keys(client: EtcdClient) -> set[bytes]:
         ("blocking_program", BLOCKING),
         ("call_by_name", CALL_BY_NAME),
         ("leader", LEADER),
+        ("transfers", TRANSFERS),
     ],
 )
 @pytest_twisted.ensureDeferred
