@@ -12,7 +12,8 @@ import pytest
 
 from twisted_etcd.errors import InvalidSettings
 from twisted_etcd.registry.instance import Instance, Status
-from twisted_etcd.rendering.template import Kind, Rendering, Want, check_templates, load_template
+from twisted_etcd.rendering.loading import check_templates, load_template
+from twisted_etcd.rendering.template import Kind, Rendering, Want
 
 SECRET = "a-very-secret-value"
 ENVIRON = {"REGION": "west"}
@@ -313,7 +314,7 @@ sys.modules["jinja2"] = None
 import twisted_etcd.daemon.tap
 from pathlib import Path
 from twisted_etcd.errors import InvalidSettings
-from twisted_etcd.rendering.template import load_template
+from twisted_etcd.rendering.loading import load_template
 try:
     load_template(Path({str(folder.write("x"))!r}), {{}})
 except InvalidSettings as error:

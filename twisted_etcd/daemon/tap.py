@@ -24,7 +24,7 @@ from twisted_etcd.daemon.settings import Settings, load
 from twisted_etcd.embedded.binary import find_binary
 from twisted_etcd.errors import BinaryNotFound, InvalidSettings
 from twisted_etcd.messaging.service import MessageService
-from twisted_etcd.rendering.template import check_templates
+from twisted_etcd.rendering.loading import check_templates
 
 
 class Options(usage.Options):

@@ -1,4 +1,4 @@
-"""Templates in the language of Jinja2. Needs the extra ``render``; loaded by ``template.load_template`` alone."""
+"""Templates in the language of Jinja2. Needs the extra ``render``; loaded by ``loading.load_template`` alone."""
 
 from __future__ import annotations
 

@@ -22,10 +22,11 @@ from twisted_etcd.listeners import call_back
 from twisted_etcd.registry.protection import Protection
 from twisted_etcd.registry.registry import SERVICE_PREFIX
 from twisted_etcd.rendering.entry import RenderEntry, RunCommand, SendSignal
+from twisted_etcd.rendering.loading import load_template
 from twisted_etcd.rendering.reload import Reload
 from twisted_etcd.rendering.source import EtcdSource
 from twisted_etcd.rendering.target import RenderStatus, Target
-from twisted_etcd.rendering.template import Template, Want, load_template
+from twisted_etcd.rendering.template import Template, Want
 
 #: Seconds: the longest wait after a first failure, and the longest there is.
 BACKOFF = (1.0, 60.0)
