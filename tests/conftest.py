@@ -56,7 +56,11 @@ PROCESSES = frozenset({"proxy", "fresh_etcd", "etcd_cluster", "new_etcd_cluster"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Contract suites run against the etcd in memory too, but for what is about processes and sockets."""
+    """
+    Contract suites run against the etcd in memory too, but for what is about processes and sockets.
+
+    A module says so itself with ``IN_MEMORY_TOO`` where its name does not, and names fewer real ones with ``SERVERS``.
+    """
     name = metafunc.module.__name__.rpartition(".")[2]
     if not name.startswith("test_contract_") and not getattr(metafunc.module, "IN_MEMORY_TOO", False):
         return
@@ -69,7 +73,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         or PROCESSES & set(metafunc.fixturenames)
     ):
         return
-    servers = [*binaries(), ("memory", MEMORY)]
+    servers = [*getattr(metafunc.module, "SERVERS", binaries()), ("memory", MEMORY)]
     # As a mark, which takes the place of the fixture's own parameters.
     everywhere = pytest.mark.parametrize(
         "etcd_binary", [path for _, path in servers], ids=[name for name, _ in servers], indirect=True

@@ -16,11 +16,14 @@ from tests.client import (
 )
 from tests.client.conftest import MakeClient
 from tests.client.test_contract_watch import watcher
+from tests.etcds import binaries
 from twisted_etcd.client.client import EtcdClient
 from twisted_etcd.client.namespace import Namespace
 
 __all__ = ["watcher"]
 
+#: What a namespace does is the same whoever serves it.
+SERVERS = binaries()[:1]
 #: They stop their client; a namespace does not end what it is a view of.
 OF_A_CLIENTS_END = frozenset(
     {
