@@ -134,9 +134,7 @@ async def test_transactions_views_and_mirrors(etcd_server: EmbeddedEtcd, capsys:
     async with EtcdClient(cast("Any", reactor), etcd_server.endpoint) as client:
         for prefix in ("bank/", "copy/", "visits"):
             await client.delete(prefix, prefix=True)
-        await soon(
-            Deferred.fromCoroutine(run(block("python", "build_on_the_client"))["build_on_the_client"](reactor, client))
-        )
+        await soon(Deferred.fromCoroutine(run(block("python", "build_on_the_client"))["build_on_the_client"](client)))
         assert (await client.get("copy/bank/carol")).kvs[0].value == b"5"
     assert capsys.readouterr().out.splitlines() == ["70 1", "1", "b'bank/carol'", "105", "0 None"]
 
