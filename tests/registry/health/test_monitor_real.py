@@ -63,9 +63,17 @@ class EtcdKey:
         self._client = client
         self._key = key
         self._there = False
+        self._puts = 0
+        self._event = Event()
 
     async def _put(self) -> None:
         await self._client.put(self._key, encode_instance(self.instance))
+        self._puts += 1
+        self._event.happened()
+
+    async def until_put(self) -> None:
+        """Until a put was answered, which others may see before."""
+        await self._event.until(lambda: self._puts > 0)
 
     def offer(self) -> Deferred[None]:
         self._there = True
@@ -144,11 +152,11 @@ async def test_what_changes_while_etcd_is_away_is_told_when_it_is_back(
         # What was before may have been compacted.
         begin = (await observer.get(key)).header.revision + 1
         health = Health([HTTPCheck(REACTOR, server.url())], interval=0.05, fall=2, rise=1)
-        monitor = HealthMonitor(REACTOR, EtcdKey(client, key), health, name="shop", changed=changes)
+        registered = EtcdKey(client, key)
+        monitor = HealthMonitor(REACTOR, registered, health, name="shop", changed=changes)
         monitor.start()
         await changes.until(PASSING)
-        async with observer.watch(key, start_revision=begin) as watch:
-            await soon(watch.next())
+        await registered.until_put()
         await soon(proxy.refuse())
         await soon(proxy.reset())
         server.answer = lambda _: answer("503 Service Unavailable")
