@@ -187,12 +187,12 @@ async def test_a_thousand_leases_outlive_a_leader_that_moves_and_one_that_is_kil
     etcd_cluster: EtcdCluster, prefix: str
 ) -> None:
     async with EtcdClient(reactor, etcd_cluster.endpoints, stop_timeout=20) as client:
-        leases = [lease for _ in range(10) for lease in await gatherResults([client.lease(5) for _ in range(100)])]
+        leases = [lease for _ in range(10) for lease in await gatherResults([client.lease(10) for _ in range(100)])]
         await client.put(prefix + "kept", "", lease=leases[-1].id)
         await soon(etcd_cluster.move_leader())
         await (await soon(etcd_cluster.leader())).kill()
         await soon(etcd_cluster.leader())
-        await until_a_ttl_has_passed(client, 5, prefix)
+        await until_a_ttl_has_passed(client, 10, prefix)
         assert [lease for lease in leases if not lease.alive] == []
         assert {lease.id for lease in leases} <= await ids(client)
         assert (await client.get(prefix + "kept")).count == 1
