@@ -18,6 +18,7 @@ from twisted_etcd.client.kv import to_int
 from twisted_etcd.client.watch import Watch
 from twisted_etcd.errors import EtcdError, RequestFailed, ServiceStopped
 from twisted_etcd.keys import KeyRange, to_bytes
+from twisted_etcd.listeners import Listeners
 from twisted_etcd.moment import Moment
 from twisted_etcd.recipes.follower import Change, RangeFollower
 from twisted_etcd.recipes.reaching import Reaching
@@ -128,11 +129,11 @@ class CachedView(Service):
         self._client = client
         self._clock = client.reactor
         self._random = random
-        self._follower = _Following(client, self.prefix, self._tell, reached=self._step, random=random)
+        self._changes: Listeners[tuple[Change, ...]] = Listeners(f"what changes in the view of {self._keys}")
+        self._follower = _Following(client, self.prefix, self._changes.tell, reached=self._step, random=random)
         self._loaded: Moment[None] = Moment()
         self._started = False
         self._stopped = False
-        self._callbacks: list[Callable[[tuple[Change, ...]], object]] = []
         self._waiting = Reaching(client.reactor, self.__repr__, self._ask_no_more)
         self._asking: Deferred[None] | None = None
 
@@ -253,18 +254,7 @@ class CachedView(Service):
         if not callable(callback):
             msg = f"callback must be a function that takes a tuple of Change, not {type(callback).__name__}"
             raise TypeError(msg)
-
-        def entry(changes: tuple[Change, ...]) -> None:
-            callback(changes)
-
-        # One that is added twice is told twice, and leaves once each.
-        self._callbacks.append(entry)
-
-        def leave() -> None:
-            if entry in self._callbacks:
-                self._callbacks.remove(entry)
-
-        return leave
+        return self._changes.add(callback)
 
     def at_least(self, revision: int, *, timeout: float | None = TIMEOUT) -> Deferred[int]:
         """
@@ -326,16 +316,6 @@ class CachedView(Service):
         return whole
 
     # --- steps ------------------------------------------------------------------------------------------------------
-
-    def _tell(self, changes: tuple[Change, ...]) -> None:
-        for callback in tuple(self._callbacks):
-            self._call(callback, changes)
-
-    def _call(self, callback: Callable[[tuple[Change, ...]], object], changes: tuple[Change, ...]) -> None:
-        try:
-            callback(changes)
-        except Exception:  # noqa: BLE001 - somebody else's code
-            self._log.failure("Who is told what changes in {view!r} failed.", view=self)
 
     def _step(self) -> None:
         self._waiting.reached(self.revision)

@@ -13,11 +13,12 @@ from twisted.python.failure import Failure
 from twisted_etcd.backoff import Backoff
 from twisted_etcd.client import op
 from twisted_etcd.client.client import EtcdClient
-from twisted_etcd.client.kv import is_time, to_int
+from twisted_etcd.client.kv import to_int
 from twisted_etcd.discreet import Discreet
 from twisted_etcd.errors import Compacted, DeadlineExceeded, FutureRevision, OutcomeUnknown, TooManyConflicts
 from twisted_etcd.keys import to_bytes
 from twisted_etcd.recipes.footprint import Footprint, Isolation, Reading, Write, ranges, readings
+from twisted_etcd.recipes.reaching import Reaching
 from twisted_etcd.schema.kv import TxnResponse
 
 ResultT = TypeVar("ResultT")
@@ -393,9 +394,7 @@ def stm(
     if attempts is not None and to_int(attempts, "attempts") < 1:
         msg = f"attempts must be at least 1, or None for any number, not {attempts!r}"
         raise ValueError(msg)
-    if timeout is not None and (not is_time(timeout, "timeout") or timeout == 0):
-        msg = f"timeout must be more than 0 seconds, and finite, or None for any time, not {timeout!r}"
-        raise ValueError(msg)
+    Reaching.check_timeout(timeout)
     if isinstance(prefetch, str | bytes):
         msg = f"prefetch must be a list of keys, not {type(prefetch).__name__}"
         raise TypeError(msg)
